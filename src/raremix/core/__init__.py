@@ -1,0 +1,1 @@
+"""What every layer speaks: types, protocols, errors, random streams, registries, files."""

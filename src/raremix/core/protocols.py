@@ -1,0 +1,124 @@
+"""The seams of raremix: what a mixer, a loss, a map, a source and a trainable promise."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num, Shaped
+from torch import Tensor, nn
+
+from raremix.core.errors import TargetError
+from raremix.core.random import ambient_rng
+from raremix.core.types import Batch, MixPlan, Progress
+
+
+class Mixer(Protocol):
+    """Decide who is mixed with whom, where, and what the label becomes.
+
+    A mixer is a frozen dataclass whose fields are its hyper-parameters. `plan` draws all randomness into a `MixPlan`;
+    applying the plan is pure. Calling a mixer plans and applies.
+    """
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, needed only where targets are integers."""
+        ...
+
+    def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
+        """Draw a plan for a batch whose partners come from `pool` (which may be the batch itself)."""
+        ...
+
+    def __call__(
+        self,
+        images: Float[Tensor, "B C H W"],
+        targets: Shaped[Tensor, " B"] | Shaped[Tensor, "B K"],
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Float[Tensor, "R C H W"], Float[Tensor, "R K"]]:
+        """Mix a batch with itself.
+
+        Args:
+            images: values in [0, 1], or already normalised: mixing is linear.
+            targets: class numbers (needs `num_classes`), probabilities, or multi-hot labels; NaN means not labelled.
+            rng: the stream to draw from; left out, a fresh one comes from torch's initial seed and a count of calls.
+
+        Returns:
+            New images and float targets; the inputs are not touched.
+
+        Raises:
+            TargetError: if integer targets come without `num_classes`, or lie outside it.
+        """
+        batch = Batch(images=images, targets=dense_targets(targets, num_classes=self.num_classes, dtype=images.dtype))
+        mixed = self.plan(batch, batch, rng=ambient_rng("mix") if rng is None else rng).apply(batch)
+        return mixed.images, mixed.targets
+
+
+def dense_targets(
+    targets: Num[Tensor, " B"] | Shaped[Tensor, "B K"], *, num_classes: int | None, dtype: torch.dtype
+) -> Float[Tensor, "B K"]:
+    """Turn class numbers into one-hot rows; pass (B, K) targets on as floats.
+
+    Raises:
+        TargetError: if class numbers come without `num_classes`, or lie outside 0 .. num_classes - 1.
+    """
+    if targets.ndim == 2:
+        return targets if targets.is_floating_point() else targets.to(dtype)
+    if targets.is_floating_point():
+        raise TargetError(
+            f"targets of shape {tuple(targets.shape)} must be integers (class numbers) or have shape (B, K)"
+        )
+    if num_classes is None:
+        raise TargetError(
+            "integer targets need num_classes: build the mixer with num_classes=K, or pass (B, K) targets"
+        )
+    if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= num_classes):
+        raise TargetError(
+            f"targets hold classes {int(targets.min())} to {int(targets.max())}, but num_classes is {num_classes}"
+        )
+    return nn.functional.one_hot(targets.long(), num_classes).to(dtype)
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A loss on soft targets: rows or cells whose target is NaN do not count."""
+
+    def __call__(self, logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
+        """Return the mean loss over what is labelled; zero, with a gradient of zero, where nothing is."""
+        ...
+
+
+@runtime_checkable
+class ImportanceMap(Protocol):
+    """Say which pixels matter: saliency, class activation, or what would change with the class."""
+
+    def __call__(self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"]) -> Float[Tensor, "B 1 h w"]:
+        """Return maps in [0, 1]."""
+        ...
+
+
+class Trainable(Protocol):
+    """What the one training loop trains: a classifier or a generator."""
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The modules that are trained and saved, by name."""
+        ...
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The optimisers, by name."""
+        ...
+
+    def step(self, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
+        """Compute the losses of one step; the entry "loss" is the one whose gradient is taken."""
+        ...
+
+
+class Source(Protocol):
+    """Where labelled images come from."""
+
+    def load(self, *, cache: Path, progress: Progress | None = None) -> Any:
+        """Return the data set's manifest; files that a source makes go into `cache`."""
+        ...
