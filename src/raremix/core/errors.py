@@ -7,7 +7,8 @@
     |   |-- StorageError                     disk full, read-only folder, input/output error
     |   |-- BusyError                        another process is doing the same job
     |   |-- CorruptError                     a file is not what its hash says
-    |   `-- ResumeError                      a checkpoint belongs to another run
+    |   |-- ResumeError                      a checkpoint belongs to another run
+    |   `-- StoppedError                     asked to stop; a checkpoint was written
     |-- UsageError                   2       what was typed or written in a study file
     |   |-- ConfigError                      a key or value that does not fit
     |   `-- UnknownNameError                 a name that no registry holds ("did you mean ...")
@@ -52,6 +53,10 @@ class ResumeError(RunError):
     """A checkpoint belongs to another run (other data, other configuration)."""
 
 
+class StoppedError(RunError):
+    """The run was asked to stop, and wrote a checkpoint first."""
+
+
 class UsageError(RaremixError):
     """What was typed, or written in a study file, cannot be understood."""
 
@@ -75,7 +80,9 @@ class UnknownNameError(UsageError):
         names = sorted(known)
         guess = closest(name, names)
         hint = f"did you mean {guess!r}? " if guess else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(names) or 'none'}")
+        shown = names if len(names) <= 20 else get_close_matches(name, names, n=8, cutoff=0.0)
+        more = f", and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(shown) or 'none'}{more}")
         self.guess = guess
 
 

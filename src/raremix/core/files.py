@@ -10,11 +10,13 @@ import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b, sha256
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,9 +25,11 @@ import safetensors.torch
 from PIL import Image
 from torch import Tensor
 
-from raremix.core.errors import CorruptError, StorageError
+from raremix.core.errors import BusyError, CorruptError, StorageError
 
 TEMP_MARK = ".raremix-tmp"
+BEAT = 10.0
+"""Seconds between two signs of life of a claim."""
 
 
 class Disk:
@@ -141,7 +145,7 @@ def stream_array(path: Path, blocks: Iterable[np.ndarray]) -> str:
 
     def writer(file: BinaryIO) -> None:
         for block in blocks:
-            data = memoryview(np.ascontiguousarray(block)).cast("B")
+            data = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
             digest.update(data)
             DISK.write(file, data)
 
@@ -285,6 +289,68 @@ def sweep(path: Path, *, recursive: bool = False) -> int:
             stray.unlink(missing_ok=True)
         removed += 1
     return removed
+
+
+@contextmanager
+def claim(path: Path, *, what: str) -> Iterator[None]:
+    """Hold a claim file while a job is done, so that no other process does the same.
+
+    A claim whose process of this host is dead, or of another host that has given no sign for a minute, is taken over. The
+    sign of life is the file's time, renewed by a thread.
+
+    Args:
+        path: the claim file.
+        what: what is being done, for the message.
+
+    Raises:
+        BusyError: naming the process that holds it.
+    """
+    folder(path.parent)
+    mine = {"host": _host(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+    for _ in range(2):
+        try:
+            with path.open("x") as file:
+                json.dump(mine, file)
+            break
+        except FileExistsError:
+            holder = _holder(path)
+            if holder is not None:
+                raise BusyError(
+                    f"{what} is being done by process {holder['pid']} on {holder['host']}: wait for it, or stop it "
+                    f"(if there is no such process, delete {path})"
+                ) from None
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(_explain(path, error)) from error
+    done = Event()
+
+    def renew() -> None:
+        while not done.wait(BEAT):
+            with suppress(OSError):
+                os.utime(path)
+
+    thread = Thread(target=renew, name="raremix-claim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        with suppress(OSError, ValueError):
+            if json.loads(path.read_text()).get("token") == mine["token"]:
+                path.unlink()
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(path.read_text())
+        silent = time.time() - path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    if not isinstance(holder, dict) or "pid" not in holder or "host" not in holder:
+        return None
+    dead = not _is_alive(str(holder["pid"])) if holder["host"] == _host() else silent > 6 * BEAT
+    return None if dead else holder
 
 
 def _temporary(path: Path) -> Path:

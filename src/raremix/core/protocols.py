@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
-from raremix.core.errors import TargetError
+from raremix.core.errors import DataError, TargetError
 from raremix.core.random import ambient_rng
 from raremix.core.types import Batch, MixPlan, Progress
 
@@ -21,10 +21,8 @@ class Mixer(Protocol):
     applying the plan is pure. Calling a mixer plans and applies.
     """
 
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, needed only where targets are integers."""
-        ...
+    num_classes: int | None
+    """Number of classes, needed only where targets are integers."""
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Draw a plan for a batch whose partners come from `pool` (which may be the batch itself)."""
@@ -32,7 +30,7 @@ class Mixer(Protocol):
 
     def __call__(
         self,
-        images: Float[Tensor, "B C H W"],
+        images: Num[Tensor, "B C H W"],
         targets: Shaped[Tensor, " B"] | Shaped[Tensor, "B K"],
         *,
         rng: np.random.Generator | None = None,
@@ -40,7 +38,7 @@ class Mixer(Protocol):
         """Mix a batch with itself.
 
         Args:
-            images: values in [0, 1], or already normalised: mixing is linear.
+            images: floats in [0, 1], or already normalised: mixing is linear.
             targets: class numbers (needs `num_classes`), probabilities, or multi-hot labels; NaN means not labelled.
             rng: the stream to draw from; left out, a fresh one comes from torch's initial seed and a count of calls.
 
@@ -48,23 +46,26 @@ class Mixer(Protocol):
             New images and float targets; the inputs are not touched.
 
         Raises:
+            DataError: if the images are integers.
             TargetError: if integer targets come without `num_classes`, or lie outside it.
         """
-        batch = Batch(images=images, targets=dense_targets(targets, num_classes=self.num_classes, dtype=images.dtype))
+        if not images.is_floating_point():
+            raise DataError(f"images must be floats in [0, 1], got {images.dtype}: divide 8-bit images by 255 first")
+        batch = Batch(images=images, targets=dense_targets(targets, num_classes=self.num_classes))
         mixed = self.plan(batch, batch, rng=ambient_rng("mix") if rng is None else rng).apply(batch)
         return mixed.images, mixed.targets
 
 
 def dense_targets(
-    targets: Num[Tensor, " B"] | Shaped[Tensor, "B K"], *, num_classes: int | None, dtype: torch.dtype
+    targets: Shaped[Tensor, " B"] | Shaped[Tensor, "B K"], *, num_classes: int | None
 ) -> Float[Tensor, "B K"]:
-    """Turn class numbers into one-hot rows; pass (B, K) targets on as floats.
+    """Turn class numbers into one-hot rows; pass (B, K) targets on as floats: float32, whatever the images are.
 
     Raises:
         TargetError: if class numbers come without `num_classes`, or lie outside 0 .. num_classes - 1.
     """
     if targets.ndim == 2:
-        return targets if targets.is_floating_point() else targets.to(dtype)
+        return targets if targets.is_floating_point() else targets.float()
     if targets.is_floating_point():
         raise TargetError(
             f"targets of shape {tuple(targets.shape)} must be integers (class numbers) or have shape (B, K)"
@@ -77,7 +78,7 @@ def dense_targets(
         raise TargetError(
             f"targets hold classes {int(targets.min())} to {int(targets.max())}, but num_classes is {num_classes}"
         )
-    return nn.functional.one_hot(targets.long(), num_classes).to(dtype)
+    return nn.functional.one_hot(targets.long(), num_classes).float()
 
 
 @runtime_checkable
@@ -99,20 +100,35 @@ class ImportanceMap(Protocol):
 
 
 class Trainable(Protocol):
-    """What the one training loop trains: a classifier or a generator."""
+    """What the one training loop trains: a classifier or a generator.
+
+    A step goes through the optimisers in their order; each is a phase (a classifier has one, a GAN two). The loop asks
+    for the phase's loss, takes its gradient, and moves that optimiser.
+    """
 
     @property
-    def modules(self) -> Mapping[str, nn.Module]:
-        """The modules that are trained and saved, by name."""
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules that are trained and saved, by name; the loop puts their device-ready forms in their places."""
         ...
 
     @property
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """The optimisers, by name."""
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One optimiser per phase, in the order in which they move."""
         ...
 
-    def step(self, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
-        """Compute the losses of one step; the entry "loss" is the one whose gradient is taken."""
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Names of the modules of which an exponential moving average is kept."""
+        ...
+
+    def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
+        """Compute a phase's losses; the entry "loss" is the one whose gradient is taken, the others are logged.
+
+        Args:
+            phase: a key of `optimizers`.
+            batch: this rank's images.
+            step: number of the step, the address of every draw that is made here.
+        """
         ...
 
 

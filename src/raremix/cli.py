@@ -1,0 +1,421 @@
+"""The command line: one verb per capability. It reads options, calls the library, prints, says what to type next."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table as RichTable
+
+from raremix import __version__
+from raremix.core import files
+from raremix.core.errors import RaremixError, StoppedError, UsageError
+from raremix.core.types import Progress
+
+app = typer.Typer(
+    name="raremix",
+    help="Train, compare and explain classifiers of rare diseases from few, imbalanced medical images.",
+    epilog="Begin with: raremix demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.steps=200 or arm.mixup.mix.alpha=0.4."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; change nothing.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of all run folders.")]
+CacheFolder = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of decoded images. Default: ~/.cache/raremix. Safe to delete.")
+]
+RUNS = Path("runs")
+
+
+@app.command()
+def study(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Study file (.toml), or data: a folder with one folder per class, a table, an .npz."
+        ),
+    ],
+    settings: Set = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if FILE is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if FILE is a table.")] = None,
+    runs: Runs = RUNS,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Compare recipes fairly: every arm, every seed, one report. Running it again resumes it.
+
+    FILE is a study file; examples are in the repository's studies/. Given data instead, four recipes are compared: no
+    augmentation, classical augmentation, MixUp, CutMix.
+
+        raremix study studies/demo.toml
+        raremix study my_images/ --set train.steps=500
+        raremix study labels.csv --label diagnosis --group patient_id
+    """
+    from raremix.study.defaults import study_of
+
+    spec = study_of(place, settings=[*_columns(label, group), *(settings or [])])
+    _run(spec, runs=runs, cache=cache, as_json=as_json, dry_run=dry_run)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str, typer.Argument(help="Folder with one folder per class, a table, an .npz, or the word phantom.")
+    ],
+    model: Annotated[str, typer.Option(help="Any network of timm.")] = "resnet18",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1000,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 64,
+    mix: Annotated[str, typer.Option(help="Mixer: none, mixup, cutmix.")] = "none",
+    augment: Annotated[str, typer.Option(help="Augmentation: none, classical.")] = "classical",
+    sampler: Annotated[str, typer.Option(help="Sampler: natural, balanced, sqrt, effective.")] = "natural",
+    weights: Annotated[Path | None, typer.Option(help="Local .safetensors file with pretrained weights.")] = None,
+    pretrained: Annotated[bool, typer.Option(help="Load timm's weights by name (downloads).")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, augmentation and mixing.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder; the data's by default.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    settings: Set = None,
+    runs: Runs = RUNS,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train one classifier and evaluate it on held-out images.
+
+    raremix train my_images/ --steps 500
+    raremix train labels.csv --label diagnosis --group patient_id --mix cutmix
+    """
+    from raremix.study.defaults import study_of
+
+    if Path(data).suffix == ".toml":
+        raise UsageError(f"{data} is a study file: use `raremix study {data}`")
+    network: dict[str, Any] = {"name": model, "pretrained": pretrained}
+    if weights is not None:
+        network["weights"] = str(weights.resolve())
+    arm = {"name": mix if mix != "none" else augment, "mix": mix, "augment": augment, "sampler": sampler}
+    spec = study_of(
+        data,
+        settings=[f"train.steps={steps}", f"data.size={size}", *_columns(label, group), *(settings or [])],
+        model=network,
+        arm=[arm],
+        study={"seeds": [seed], **({"name": name} if name else {})},
+    )
+    _run(spec, runs=runs, cache=cache, as_json=as_json, dry_run=dry_run)
+
+
+@app.command()
+def evaluate(
+    classifier: Annotated[Path, typer.Argument(help="Folder of a trained classifier.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, or a study file, whose [data] is used.")],
+    split: Annotated[str, typer.Option(help="test, validation, train, or all.")] = "test",
+    by: Annotated[
+        list[str] | None, typer.Option(help="Column by which results are broken down; may be repeated.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the table to this .csv or .parquet.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure a trained classifier on labelled images, with intervals over patients.
+
+    raremix evaluate runs/demo/jobs/classical-seed0-1a2b3c4d/result/classifier my_images/ --split all
+    """
+    from raremix.study.apply import evaluate_classifier
+    from raremix.study.defaults import study_of
+    from raremix.study.prepare import cache_of, split_manifest
+
+    spec = study_of(data, settings=[*_columns(label, group), *(settings or [])])
+    with _bars(quiet=as_json) as bars:
+        manifest = spec.source.load(cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        if split != "all":
+            manifest = split_manifest(manifest, spec, fold=None)
+        if dry_run:
+            _emit(
+                as_json,
+                {"images": len(manifest), "classes": list(manifest.card.classes)},
+                f"would score {len(manifest)} images",
+            )
+            return
+        table, _ = evaluate_classifier(
+            classifier, manifest, split=split, attributes=by or (), progress=bars("Predicting")
+        )
+    if output is not None:
+        _write_table(output, table)
+    if as_json:
+        _print_json({"metrics": table.to_dicts()})
+        return
+    overall = RichTable(
+        "metric", "value", "95 % interval", "images", "patients", title=f"{classifier.name} on {data}, {split}"
+    )
+    for row in table.filter(table["scope"] == "overall").iter_rows(named=True):
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        value = row["note"] if row["value"] is None else f"{row['value']:.3f}"
+        overall.add_row(row["metric"], value, interval, str(row["n"]), str(row["groups"]))
+    out.print(overall)
+    out.print("Per class and subgroup: add --output metrics.csv" if output is None else f"Everything: {output}")
+
+
+@app.command()
+def predict(
+    classifier: Annotated[Path, typer.Argument(help="Folder of a trained classifier.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the scores go: .csv or .parquet.")] = Path(
+        "scores.csv"
+    ),
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Score new images: one row per image with the calibrated score of each class and the decision.
+
+    raremix predict runs/demo/jobs/classical-seed0-1a2b3c4d/result/classifier new_images/ -o scores.csv
+    """
+    from raremix.study.apply import find_images, predict_images
+
+    paths = find_images(images)
+    if output.suffix not in {".csv", ".parquet"}:
+        raise UsageError(f"--output {output}: expected .csv or .parquet")
+    if dry_run:
+        _emit(as_json, {"images": len(paths), "output": str(output)}, f"would score {len(paths)} images into {output}")
+        return
+    with _bars(quiet=as_json) as bars:
+        table = predict_images(classifier, paths, progress=bars("Predicting"))
+    _write_table(output, table)
+    _emit(as_json, {"images": len(paths), "output": str(output)}, f"{len(paths)} images scored: {output}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, for example runs/demo.")],
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a study's HTML report again from its record; trains and measures nothing."""
+    from raremix.report import read_record, write_report
+
+    if dry_run:
+        read_record(run / "record.json")
+        _emit(as_json, {"report": str(run / "report.html")}, f"would write {run / 'report.html'}")
+        return
+    path = write_report(run)
+    _emit(as_json, {"report": str(path)}, f"Report: {path}")
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        Literal["runs", "mixers", "augmentations", "samplers", "losses", "sources", "metrics"],
+        typer.Argument(help="What to list."),
+    ] = "runs",
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """List runs, or the names that a study file may use."""
+    from raremix.study.listing import list_names, list_runs
+
+    rows = list_runs(runs) if what == "runs" else list_names(what)
+    if as_json:
+        _print_json({what: rows})
+        return
+    if not rows:
+        out.print(f"no runs in {runs}: begin with raremix demo")
+        return
+    table = RichTable(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    out.print(table)
+
+
+@app.command()
+def doctor(cache: CacheFolder = None, as_json: Json = False) -> None:
+    """Show versions, device, measured step time, the cache, and whether a hub can be reached by name."""
+    from raremix.study.doctor import examine
+    from raremix.study.prepare import default_cache
+
+    facts = examine(cache=cache or default_cache())
+    if as_json:
+        _print_json(facts)
+        return
+    for title, values in facts.items():
+        table = RichTable(title, "", box=None, title_justify="left")
+        for key, value in values.items():
+            table.add_row(f"  {key}", escape(str(value)))
+        out.print(table)
+
+
+@app.command()
+def demo(
+    settings: Set = None,
+    runs: Runs = RUNS,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Show the whole road on made-up images: three recipes, three seeds, one report; minutes on two CPU cores."""
+    from raremix.study.defaults import demo_study
+
+    _run(demo_study(settings=settings), runs=runs, cache=cache, as_json=as_json, dry_run=dry_run)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error becomes one line and an exit code: 1 failed, 2 usage or data, 3 refused."""
+    try:
+        app()
+    except StoppedError as error:
+        err.print(f"stopped: {escape(str(error))}")
+        sys.exit(143 if _stopped_by == signal.SIGTERM else 130)
+    except RaremixError as error:
+        if "--json" in sys.argv:
+            _print_json({"error": type(error).__name__, "message": str(error), "exit": error.exit_code})
+        word = "refused" if error.exit_code == 3 else "error"
+        err.print(f"[bold red]{word}:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: bool) -> None:
+    from raremix.study.prepare import cache_of
+    from raremix.study.run import plan_study, run_study
+
+    where = cache_of(spec.data, cache)
+    say = (lambda text: None) if as_json else (lambda text: err.print(escape(text), soft_wrap=True))
+    with _bars(quiet=as_json) as bars, _stopping() as should_stop:
+        if dry_run:
+            plan = plan_study(spec, runs=runs, cache=where, progress=bars("Reading images"))
+            facts = {
+                "folder": str(plan.folder),
+                "arms": [arm.name for arm in spec.arms],
+                "jobs": len(plan.jobs),
+                "done": len(plan.done),
+                "steps": spec.train.steps,
+                "decidable": plan.decidable,
+            }
+            words = f"{len(plan.jobs)} classifiers to train, {len(plan.done)} done; {spec.train.steps} steps each"
+            _emit(as_json, facts, f"{plan.decidable['text']}\nwould run in {plan.folder}: {words}")
+            return
+        result = run_study(spec, runs=runs, cache=where, progress=bars, say=say, should_stop=should_stop)
+    from raremix.report import conclude, read_record, tables
+
+    record = read_record(result.folder / "record.json")
+    if as_json:
+        facts = files.read_json(result.folder / "record.json")
+        done = {"folder": str(result.folder), "report": str(result.report), "failed": result.failed}
+        _print_json({**done, "record": facts})
+    else:
+        for part in tables(record):
+            table = RichTable(*(escape(name) for name in part.columns), title=escape(part.title))
+            for row in part.rows:
+                table.add_row(*(escape(cell) for cell in row))
+            out.print(table)
+        for sentence in conclude(record):
+            out.print(escape(sentence), soft_wrap=True)
+        classifier = next(iter(sorted((result.folder / "jobs").glob("*/result/classifier"))), None)
+        out.print(f"\nReport: [bold]{escape(str(result.report.resolve()))}[/]", soft_wrap=True)
+        if classifier is not None:
+            out.print(f"Score new images: raremix predict {escape(str(classifier))} IMAGES", soft_wrap=True)
+    if result.failed:
+        raise SystemExit(1)
+
+
+_stopped_by: int | None = None
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop at the next step; the second ends at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        global _stopped_by  # noqa: PLW0603 - what a signal handler can reach
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        _stopped_by = number
+        err.print("stopping after this step; again to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _bars(*, quiet: bool) -> Iterator[Callable[[str], Progress]]:
+    """Yield a function that opens a progress bar on standard error and returns its callback."""
+    if quiet:
+        yield lambda title: lambda what, done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=err) as bars:
+
+        def open_bar(title: str) -> Progress:
+            task = bars.add_task(escape(title), total=None)
+
+            def advance(what: str, done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
+            return advance
+
+        yield open_bar
+
+
+def _columns(label: str | None, group: str | None) -> list[str]:
+    found = {"label": label, "group": group}
+    return [f"data.{key}={json.dumps(value)}" for key, value in found.items() if value]
+
+
+def _write_table(path: Path, table: Any) -> None:
+    if path.suffix == ".parquet":
+        files.write_parquet(path, table)
+    elif path.suffix == ".csv":
+        files.write_csv(path, table)
+    else:
+        raise UsageError(f"--output {path}: expected .csv or .parquet")
+
+
+def _emit(as_json: bool, facts: dict[str, Any], text: str) -> None:
+    if as_json:
+        _print_json(facts)
+    else:
+        out.print(escape(text), soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")

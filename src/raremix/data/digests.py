@@ -1,0 +1,79 @@
+"""Hash the files of a manifest, each once: a later run looks unchanged files up by their size and time."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import polars as pl
+
+from raremix.core import files
+from raremix.core.types import Progress
+from raremix.data.manifest import Manifest
+from raremix.data.readers import content_hash, read_bytes
+
+INDEX = "digests"
+
+
+def with_digests(manifest: Manifest, *, cache: Path, workers: int = 4, progress: Progress | None = None) -> Manifest:
+    """Fill in the SHA-256 of every file whose row has none.
+
+    Args:
+        manifest: the data set.
+        cache: folder for the index of known hashes; it holds no file names, only hashes of name, size and time.
+        workers: threads that read.
+        progress: called after each block of files.
+
+    Raises:
+        ReadError: for a file that cannot be read.
+        StorageError: if the index cannot be written.
+    """
+    frame = manifest.frame
+    asked = frame.filter(pl.col("sha256").is_null())
+    if not asked.height:
+        return manifest
+    root = manifest.root.resolve()
+    index = cache / INDEX / f"{blake2b(str(root).encode(), digest_size=12).hexdigest()}.parquet"
+    known = _read_index(index)
+    stamps = [_stamp(root / path) for path in asked["path"]]
+    unseen = [i for i, stamp in enumerate(stamps) if stamp not in known]
+    fresh: dict[str, str] = {}
+    if unseen:
+        names = [f"row {asked['id'][i]} ({asked['path'][i]})" for i in unseen]
+        paths = [root / asked["path"][i] for i in unseen]
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            hashes = pool.map(lambda path, name: content_hash(read_bytes(path, name=name)), paths, names)
+            for done, (i, digest) in enumerate(zip(unseen, hashes, strict=True), start=1):
+                fresh[stamps[i]] = digest
+                if progress is not None and (done % 256 == 0 or done == len(unseen)):
+                    progress("hash files", done, len(unseen))
+        _write_index(index, {**known, **fresh})
+    all_known = {**known, **fresh}
+    found = pl.DataFrame({"id": asked["id"], "found": [all_known[stamp] for stamp in stamps]})
+    joined = frame.join(found, on="id", how="left", maintain_order="left")
+    filled = joined.with_columns(pl.coalesce("sha256", "found").alias("sha256")).drop("found")
+    return replace(manifest, frame=filled)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+        size, time = status.st_size, status.st_mtime_ns
+    except OSError:
+        size, time = -1, -1
+    return blake2b(f"{path}\0{size}\0{time}".encode(), digest_size=16).hexdigest()
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    # The index only saves time: one that cannot be read is made again.
+    try:
+        frame = pl.read_parquet(path, columns=["stamp", "sha256"])
+    except (OSError, pl.exceptions.PolarsError):
+        return {}
+    return dict(zip(frame["stamp"].to_list(), frame["sha256"].to_list(), strict=True))
+
+
+def _write_index(path: Path, entries: dict[str, str]) -> None:
+    columns: dict[str, Iterable[str]] = {"stamp": list(entries), "sha256": list(entries.values())}
+    files.write_parquet(path, pl.DataFrame(columns))

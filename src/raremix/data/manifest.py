@@ -1,0 +1,416 @@
+"""The manifest: one row per image, with labels, group, split and origin; and the card beside it."""
+
+import json
+import re
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from raremix.core import files
+from raremix.core.errors import ManifestError, TargetError, UnknownNameError
+from raremix.core.types import SPLITS, Split, Task
+
+TARGET = "target:"
+RESERVED = ("id", "path", "group", "split", "origin", "parents", "recipe", "sha256", "mask")
+ORIGINS = ("real", "synthetic")
+NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a data set is: the facts that no row holds.
+
+    Attributes:
+        name: short name.
+        task: "binary" and "multiclass" have one true class per image, "multilabel" any number.
+        classes: names in the order of the target columns; for a binary task the last one is the positive class.
+        modality: "dermatoscopy", "chest_xray", "fundus" ... or "other"; decides which augmentations make sense.
+        licence, source, citation, notes: free text, shown in reports.
+
+    Example:
+        >>> Card(name="toy", task="binary", classes=("normal", "pneumonia")).modality
+        'other'
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    modality: str = "other"
+    licence: str = ""
+    source: str = ""
+    citation: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise UnknownNameError("task", self.task, get_args(Task))
+        if not self.classes or any(not name.strip() for name in self.classes):
+            raise ManifestError(f"card {self.name!r}: expected one name per class, got {list(self.classes)}")
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ManifestError(f"card {self.name!r}: class {listed(twice)} is named twice: name each class once")
+        if self.task != "multilabel" and len(self.classes) < 2:
+            raise ManifestError(
+                f"card {self.name!r}: a {self.task} task needs at least two classes, got {list(self.classes)}; "
+                "for findings that may be absent use the task 'multilabel'"
+            )
+        if self.task == "binary" and len(self.classes) != 2:
+            raise ManifestError(
+                f"card {self.name!r}: a binary task has two classes, got {len(self.classes)}: use 'multiclass'"
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> "Card":
+        """Read a card from JSON or TOML.
+
+        Raises:
+            ManifestError: if a key is unknown or missing.
+            CorruptError: if the file is not JSON.
+        """
+        return _card(_read_table(path), path)
+
+    def write(self, path: Path) -> Path:
+        """Write the card as JSON."""
+        return files.write_json(path, asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Manifest:
+    """A data set as a table with one row per image.
+
+    Columns that are left out are filled in: `id` by the row number, `group` by the row itself, `split` by null,
+    `origin` by "real". Every column that is neither a target nor one of `RESERVED` is an attribute of the patient or
+    the device.
+
+    Attributes:
+        frame: columns `id` (unique, >= 0), `path` (relative to `root`, unique), `group` (patient or lesion), `split`
+            (null: still to be split), `target:<class>` (1, 0, or null for not labelled), `origin`, `parents` (ids),
+            `recipe`, `sha256`, and `mask` (path of the true lesion mask) where there is one.
+        card: the facts that no row holds.
+        root: the folder that paths start from.
+
+    Raises:
+        ManifestError: naming the rows whose id, path, split or origin does not fit.
+        TargetError: naming the rows whose labels do not fit the task.
+
+    Example:
+        >>> frame = pl.DataFrame({"path": ["a.png", "b.png"], "target:no": [1, 0], "target:yes": [0, 1]})
+        >>> manifest = Manifest(frame=frame, card=Card(name="toy", task="binary", classes=("no", "yes")), root=Path())
+        >>> manifest.class_counts().tolist()
+        [1, 1]
+    """
+
+    frame: pl.DataFrame
+    card: Card
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame", _complete(self.frame, self.card))
+        _check_rows(self.frame)
+        _check_targets(self.frame, self.card)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def ids(self) -> Int[np.ndarray, " n"]:
+        """The ids in the order of the rows."""
+        return self.frame["id"].to_numpy()
+
+    @property
+    def attributes(self) -> list[str]:
+        """Names of the columns that describe the patient or the device."""
+        return [c for c in self.frame.columns if c not in RESERVED and not c.startswith(TARGET)]
+
+    def targets(self, ids: Int[np.ndarray, " m"] | None = None) -> Float[np.ndarray, "m K"]:
+        """Return labels as (rows, classes) in the order of the card; NaN means not labelled.
+
+        Args:
+            ids: which rows, in which order; all rows in the manifest's order by default.
+        """
+        columns = self.frame.select(pl.col(TARGET + name).fill_null(float("nan")) for name in self.card.classes)
+        values = np.ascontiguousarray(columns.to_numpy())
+        return values if ids is None else values[self.positions(ids)]
+
+    def rows(self, split: Split | None = None) -> Int[np.ndarray, " m"]:
+        """Return the ids of a split's rows, in the manifest's order; those still without a split for None."""
+        wanted = pl.col("split").is_null() if split is None else pl.col("split") == split
+        return self.frame.filter(wanted)["id"].to_numpy()
+
+    def positions(self, ids: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Return where ids stand in the frame (a manifest whose rows were selected keeps their ids).
+
+        Raises:
+            ManifestError: naming ids that the manifest does not hold.
+        """
+        own = self.ids
+        order = np.argsort(own, kind="stable")
+        place = np.searchsorted(own, ids, sorter=order).clip(max=max(len(own) - 1, 0))
+        found = order[place] if len(own) else np.zeros(len(ids), dtype=np.int64)
+        wrong = ids[own[found] != ids] if len(own) else ids
+        if len(wrong):
+            raise ManifestError(f"no rows with id {listed(wrong.tolist())} in {self.card.name!r}")
+        return found
+
+    def paths(self, ids: Int[np.ndarray, " m"] | None = None) -> list[Path]:
+        """Return the files of rows, in their order."""
+        column = self.frame["path"] if ids is None else self.frame["path"].gather(self.positions(ids))
+        return [self.root / path for path in column]
+
+    def class_counts(self, split: Split | None = None) -> Int[np.ndarray, " K"]:
+        """Count the positive rows of each class, over all rows or those of a split."""
+        frame = self.frame if split is None else self.frame.filter(pl.col("split") == split)
+        return np.array([int((frame[TARGET + name] == 1).sum()) for name in self.card.classes], dtype=np.int64)
+
+    def select(self, ids: Int[np.ndarray, " m"]) -> "Manifest":
+        """Return a manifest of these rows only, in this order; rows keep their ids."""
+        return replace(self, frame=self.frame[self.positions(ids)])
+
+    def with_split(self, split: Sequence[str | None] | pl.Series) -> "Manifest":
+        """Return the manifest with another split column."""
+        values = split if isinstance(split, pl.Series) else pl.Series(list(split), dtype=pl.Utf8)
+        return replace(self, frame=self.frame.with_columns(values.alias("split")))
+
+    def hash(self) -> str:
+        """Return a hash of all rows, the task and the classes; it does not depend on the root or the order of rows."""
+        digest = blake2b(json.dumps([self.card.task, self.card.classes]).encode(), digest_size=16)
+        frame = self.frame.sort("id")
+        for name in sorted(frame.columns):
+            digest.update(name.encode() + b"\0")
+            for part in _content(frame[name]):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def write(self, path: Path) -> Path:
+        """Write the table as Parquet or CSV, by the suffix, and `card.json` beside it.
+
+        Raises:
+            ManifestError: for another suffix.
+        """
+        frame = self.frame
+        if path.suffix == ".csv":
+            frame = frame.with_columns(pl.col("parents").list.eval(pl.element().cast(pl.Utf8)).list.join(";"))
+        elif path.suffix != ".parquet":
+            raise ManifestError(f"{path.name}: a manifest is written as .parquet or .csv")
+        root, folder = self.root.resolve(), path.parent.resolve()
+        beside = root.relative_to(folder) if root.is_relative_to(folder) else root
+        types = {name: str(self.frame[name].dtype) for name in self.attributes}
+        extra = {"root": beside.as_posix(), "attributes": types}
+        write = files.write_csv if path.suffix == ".csv" else files.write_parquet
+        write(path, frame)
+        files.write_json(path.parent / "card.json", {**asdict(self.card), **extra})
+        return path
+
+    @classmethod
+    def read(cls, path: Path, *, root: Path | None = None) -> "Manifest":
+        """Read a manifest that was written as Parquet or CSV, with its `card.json` (or `card.toml`) beside it.
+
+        Args:
+            path: the table.
+            root: the folder that image paths start from; the card's by default, else the table's own folder.
+
+        Raises:
+            ManifestError: if the card or the table is missing, or does not fit.
+        """
+        card_path = next((p for p in (path.parent / "card.json", path.parent / "card.toml") if p.exists()), None)
+        if card_path is None:
+            raise ManifestError(
+                f"expected card.json or card.toml beside {path.name}: write one with name, task and classes"
+            )
+        facts = _read_table(card_path)
+        written = facts.pop("root", ".")
+        types = {name: _DTYPES[kind] for name, kind in facts.pop("attributes", {}).items() if kind in _DTYPES}
+        frame = read_frame(path, types={**_TYPES, **types})
+        return cls(frame=frame, card=_card(facts, card_path), root=path.parent / written if root is None else root)
+
+
+def read_frame(path: Path, *, types: Mapping[str, Any] | None = None, as_text: bool = False) -> pl.DataFrame:
+    """Read a table from CSV or Parquet.
+
+    Args:
+        path: the table; the suffix .parquet means Parquet, anything else CSV.
+        types: polars types of columns, where CSV should not guess.
+        as_text: read every column as text, so that "007" stays "007".
+
+    Raises:
+        ManifestError: if the file is missing or is not such a table.
+    """
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such table")
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pl.read_parquet(path)
+            return frame.with_columns(pl.exclude(pl.Utf8).cast(pl.Utf8)) if as_text else frame
+        header = pl.read_csv(path, n_rows=0, infer_schema_length=0).columns
+        known = {name: kind for name, kind in (types or {}).items() if name in header}
+        return pl.read_csv(path, infer_schema_length=0 if as_text else None, schema_overrides=known or None)
+    except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
+        raise ManifestError(f"{path.name} is not a table that polars can read: {error}") from None
+
+
+def listed(items: Collection[object], *, limit: int = NAMED) -> str:
+    """Name the first few of many, and count the rest.
+
+    Example:
+        >>> listed([1, 2, 3, 4], limit=2)
+        '1, 2 and 2 more'
+    """
+    shown = ", ".join(str(item) for item in list(items)[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def named_rows(frame: pl.DataFrame, *, column: str = "path", limit: int = NAMED) -> str:
+    """Name the rows of a frame by id and one more column, and count the rest."""
+    shown = [f"row {row['id']} ({row[column]})" for row in frame.head(limit).iter_rows(named=True)]
+    rest = frame.height - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+_TYPES: dict[str, Any] = {name: pl.Utf8 for name in RESERVED if name != "id"} | {"id": pl.Int64}
+_DTYPES: dict[str, Any] = {str(kind): kind for kind in (pl.Utf8(), pl.Int64(), pl.Float64(), pl.Boolean())}
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeError, OSError) as error:
+            raise ManifestError(f"{path}: expected a TOML table: {error}") from None
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise ManifestError(f"{path}: expected a table with name, task and classes, got a {type(value).__name__}")
+    return value
+
+
+def _card(facts: Mapping[str, Any], path: Path) -> Card:
+    known = [item.name for item in fields(Card)]
+    for key in facts:
+        if key not in known:
+            raise UnknownNameError(f"key of {path.name}", key, known)
+    missing = [key for key in ("name", "task", "classes") if key not in facts]
+    if missing:
+        raise ManifestError(f"{path}: {listed(missing)} missing: a card holds name, task and classes")
+    wrong = [key for key, value in facts.items() if key != "classes" and not isinstance(value, str)]
+    classes = facts["classes"]
+    if wrong or not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        raise ManifestError(
+            f"{path}: expected text, and for classes a list of text: look at {listed(wrong or ['classes'])}"
+        )
+    return Card(**{**facts, "classes": tuple(classes)})
+
+
+def _complete(frame: pl.DataFrame, card: Card) -> pl.DataFrame:
+    expected = [TARGET + name for name in card.classes]
+    unknown = [c.removeprefix(TARGET) for c in frame.columns if c.startswith(TARGET) and c not in expected]
+    if unknown:
+        raise UnknownNameError("class", unknown[0], card.classes)
+    missing = [c for c in ["path", *expected] if c not in frame.columns]
+    if missing:
+        raise ManifestError(
+            f"the manifest of {card.name!r} has no column {listed(missing)}: one column per class is needed"
+        )
+    if "id" not in frame.columns:
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
+    defaults: dict[str, Any] = {
+        "group": None,
+        "split": None,
+        "origin": "real",
+        "parents": None,
+        "recipe": None,
+        "sha256": None,
+    }
+    frame = frame.with_columns(pl.lit(value).alias(c) for c, value in defaults.items() if c not in frame.columns)
+    try:
+        parents = frame["parents"]
+        if parents.dtype == pl.Utf8:
+            parents = parents.fill_null("").str.extract_all(r"\d+")
+        elif parents.dtype == pl.Null:
+            parents = pl.Series("parents", [[]] * frame.height, dtype=pl.List(pl.Int64))
+        text = ["path", "group", "split", "origin", "recipe", "sha256", *(["mask"] if "mask" in frame.columns else [])]
+        frame = frame.with_columns(
+            pl.col("id").cast(pl.Int64),
+            *(pl.col(c).cast(pl.Utf8) for c in text),
+            *(pl.col(c).cast(pl.Float64) for c in expected),
+            parents.cast(pl.List(pl.Int64)).alias("parents"),
+        )
+    except pl.exceptions.PolarsError as error:
+        raise ManifestError(f"the manifest of {card.name!r} has a column of another type: {error}") from None
+    frame = frame.with_columns(
+        pl.col("group").fill_null(pl.format("row:{}", pl.col("id"))),
+        pl.col("origin").fill_null("real"),
+        pl.col("sha256").str.to_lowercase(),
+        pl.col("parents").fill_null(pl.lit([], dtype=pl.List(pl.Int64))),
+        *(pl.col(c).fill_nan(None) for c in expected),
+    )
+    front = ["id", "path", "group", "split", *expected, "origin", "parents", "recipe", "sha256"]
+    return frame.select(*front, pl.exclude(front)).rechunk()
+
+
+def _check_rows(frame: pl.DataFrame) -> None:
+    bad = frame.filter(pl.col("id").is_null() | (pl.col("id") < 0) | pl.col("id").is_duplicated())
+    if bad.height:
+        raise ManifestError(f"ids must be unique and >= 0: look at {named_rows(bad)}")
+    bad = frame.filter(pl.col("path").is_null() | (pl.col("path") == ""))
+    if bad.height:
+        raise ManifestError(f"no path in {named_rows(bad)}: every row needs an image file")
+    bad = frame.filter(pl.col("path").is_duplicated())
+    if bad.height:
+        raise ManifestError(f"one file in several rows: {named_rows(bad)}: keep one row per image")
+    for column in [c for c in ("path", "mask") if c in frame.columns]:
+        odd = frame.filter(pl.col(column).str.contains(_SUSPICIOUS))
+        bad = odd.filter(pl.Series([_leaves_root(path) for path in odd[column]], dtype=pl.Boolean))
+        if bad.height:
+            raise ManifestError(
+                f"a {column} must be relative and stay below the root: {named_rows(bad, column=column)}"
+            )
+    for column, known in (("split", SPLITS), ("origin", ORIGINS)):
+        bad = frame.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(known))
+        if bad.height:
+            values = bad[column].unique(maintain_order=True).to_list()
+            raise ManifestError(f"unknown {column} {listed(values)} in {named_rows(bad)}: expected {', '.join(known)}")
+
+
+def _check_targets(frame: pl.DataFrame, card: Card) -> None:
+    columns = [pl.col(TARGET + name) for name in card.classes]
+    bad = frame.filter(pl.any_horizontal(~c.is_in([0.0, 1.0]) for c in columns))
+    if bad.height:
+        raise TargetError(f"labels must be 1, 0 or empty: look at {named_rows(bad)}")
+    if card.task != "multilabel":
+        labelled = pl.any_horizontal(c.is_not_null() for c in columns)
+        bad = frame.filter(labelled & (pl.sum_horizontal(columns) != 1))
+        if bad.height:
+            raise TargetError(
+                f"a {card.task} image has exactly one class: look at {named_rows(bad)}; "
+                "for several findings use 'multilabel'"
+            )
+
+
+# Only paths with one of these can leave the root; the exact check is slower.
+_SUSPICIOUS = r"^[/\\~]|\.\.|^[A-Za-z]:|\x00"
+
+
+def _leaves_root(path: str) -> bool:
+    windows = PureWindowsPath(path)
+    outside = PurePosixPath(path).is_absolute() or bool(windows.drive) or bool(windows.root)
+    return outside or ".." in re.split(r"[/\\]", path) or "\0" in path
+
+
+def _content(column: pl.Series) -> list[bytes]:
+    """Return a column as bytes that depend on its values only."""
+    kind: Literal["text", "number"] = "number" if column.dtype.is_numeric() else "text"
+    if isinstance(column.dtype, pl.List):
+        lengths = column.list.len().cast(pl.Int64).to_numpy().astype("<i8").tobytes()
+        return [lengths, *_content(column.explode(empty_as_null=False))]
+    empty = np.packbits(column.is_null().to_numpy()).tobytes()
+    if kind == "number":
+        wide = column.cast(pl.Float64 if column.dtype.is_float() else pl.Int64).fill_null(0).to_numpy()
+        return [empty, np.ascontiguousarray(wide, dtype="<f8" if column.dtype.is_float() else "<i8").tobytes()]
+    text = column.cast(pl.Utf8).fill_null("")
+    return [empty, text.str.len_bytes().cast(pl.Int64).to_numpy().astype("<i8").tobytes(), "".join(text).encode()]

@@ -1,0 +1,326 @@
+"""Samplers: pure functions from (seed, position) to a row.
+
+A sampler holds no iterator. The row at a position is computed from the seed and the position alone, so any slicing of
+the positions into ranks, workers and resumed runs gives the same rows, and a checkpoint needs to know nothing but its
+step.
+
+`Natural` shows every row once an epoch. The others choose a class first: class c has probability proportional to
+
+    balanced    1
+    sqrt        n_c ^ 1/2
+    effective   n_c / E_c,  E_c = (1 - beta^n_c) / (1 - beta)     (Cui et al. 2019, https://arxiv.org/abs/1901.05555)
+
+where n_c counts the rows of the class, and then walk through that class's own shuffled rows, so that at every moment
+any two rows of a class have been visited equally often, give or take one. With several labels per row, a row belongs
+to each of its positive classes; rows without any positive label form one more class, "no finding".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from raremix.core.errors import ConfigError
+from raremix.core.random import rng
+
+# Classes are dealt in cycles of about this many positions; the probabilities are exact to half a position in a cycle.
+CYCLE = 1 << 16
+# Small classes draw several passes at once, which keeps the cost per position flat.
+PASSES = 1 << 12
+
+
+class Sampler(Protocol):
+    """Say which row comes at which position."""
+
+    def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Return the row (an index into the targets that the sampler was built with) of every position."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Natural:
+    """Show every row once an epoch, in a new order each time.
+
+    Args:
+        targets: labels, of which only the number of rows matters here.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: if there are no rows.
+
+    Example:
+        >>> sorted(Natural(targets=np.ones((4, 2)), seed=0).row(np.arange(4)).tolist())
+        [0, 1, 2, 3]
+    """
+
+    targets: Float[np.ndarray, "n K"] = field(repr=False)
+    seed: int
+    _memo: dict[Any, np.ndarray] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_rows(self.targets)
+
+    @property
+    def epoch(self) -> int:
+        """Number of positions after which every row has been shown once."""
+        return len(self.targets)
+
+    def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Return the row of every position."""
+        return _walk(positions, count=len(self.targets), passes=1, memo=self._memo, slot=0, draw=self._order)
+
+    def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
+        return rng(self.seed, "shuffle", epoch).permutation(len(self.targets))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Balanced:
+    """Show every class equally often.
+
+    Args:
+        targets: labels of the rows; above 0.5 is positive, NaN and below is not.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: if there are no rows.
+
+    Example:
+        >>> sampler = Balanced(targets=np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]]), seed=0)
+        >>> sampler.probabilities.tolist()
+        [0.5, 0.5]
+    """
+
+    targets: Float[np.ndarray, "n K"] = field(repr=False)
+    seed: int
+    _deal: "_Deal" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_deal", _Deal.make(self.targets, seed=self.seed, share=np.ones_like))
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, " C"]:
+        """Probability of each class; one more than K, for "no finding", where there are rows without a label."""
+        return self._deal.probabilities
+
+    @property
+    def epoch(self) -> int:
+        """Number of positions as long as one pass over the rows."""
+        return len(self.targets)
+
+    def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Return the row of every position."""
+        return self._deal.row(positions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sqrt:
+    """Show classes by the square root of their size, between natural and balanced (Mahajan et al. 2018 [1]).
+
+    [1] https://arxiv.org/abs/1805.00932
+
+    Args:
+        targets: labels of the rows; above 0.5 is positive, NaN and below is not.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: if there are no rows.
+
+    Example:
+        >>> sampler = Sqrt(targets=np.repeat([[1.0, 0], [0, 1]], [9, 1], axis=0), seed=0)
+        >>> sampler.probabilities.tolist()
+        [0.75, 0.25]
+    """
+
+    targets: Float[np.ndarray, "n K"] = field(repr=False)
+    seed: int
+    _deal: "_Deal" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_deal", _Deal.make(self.targets, seed=self.seed, share=np.sqrt))
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, " C"]:
+        """Probability of each class; one more than K, for "no finding", where there are rows without a label."""
+        return self._deal.probabilities
+
+    @property
+    def epoch(self) -> int:
+        """Number of positions as long as one pass over the rows."""
+        return len(self.targets)
+
+    def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Return the row of every position."""
+        return self._deal.row(positions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Effective:
+    """Weigh every row by the inverse of its class's effective number of samples (Cui et al. 2019 [1]).
+
+    Beta of 0 is the natural distribution, beta towards 1 the balanced one.
+
+    [1] https://arxiv.org/abs/1901.05555
+
+    Args:
+        targets: labels of the rows; above 0.5 is positive, NaN and below is not.
+        seed: the run's seed.
+        beta: in [0, 1).
+
+    Raises:
+        ConfigError: if there are no rows, or beta is outside [0, 1).
+
+    Example:
+        >>> sampler = Effective(targets=np.repeat([[1.0, 0], [0, 1]], [3, 1], axis=0), seed=0, beta=0.0)
+        >>> sampler.probabilities.tolist()
+        [0.75, 0.25]
+    """
+
+    targets: Float[np.ndarray, "n K"] = field(repr=False)
+    seed: int
+    beta: float = 0.999
+    _deal: "_Deal" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < 1:
+            raise ConfigError(f"beta must lie in [0, 1), got {self.beta}: 0 is natural, 0.999 nearly balanced")
+        object.__setattr__(self, "_deal", _Deal.make(self.targets, seed=self.seed, share=self._share))
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, " C"]:
+        """Probability of each class; one more than K, for "no finding", where there are rows without a label."""
+        return self._deal.probabilities
+
+    @property
+    def epoch(self) -> int:
+        """Number of positions as long as one pass over the rows."""
+        return len(self.targets)
+
+    def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Return the row of every position."""
+        return self._deal.row(positions)
+
+    def _share(self, counts: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:
+        return counts * (1 - self.beta) / (1 - self.beta ** np.maximum(counts, 1))
+
+
+SAMPLERS: Mapping[str, type[Natural] | type[Balanced] | type[Sqrt] | type[Effective]] = {
+    "natural": Natural,
+    "balanced": Balanced,
+    "sqrt": Sqrt,
+    "effective": Effective,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Deal:
+    """Deal classes in cycles with exact counts and random order, and rows within each class in shuffled passes."""
+
+    members: list[Int[np.ndarray, " m"]]
+    probabilities: Float[np.ndarray, " C"]
+    quota: Int[np.ndarray, " C"]
+    seed: int
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, targets: Float[np.ndarray, "n K"], *, seed: int, share: Callable[[Any], Any]) -> "_Deal":
+        _require_rows(targets)
+        positive = targets > 0.5
+        members = [np.flatnonzero(positive[:, k]) for k in range(targets.shape[1])]
+        without = np.flatnonzero(~positive.any(axis=1))
+        if len(without):
+            members.append(without)
+        counts = np.array([len(rows) for rows in members], dtype=np.float64)
+        weight = np.where(counts > 0, share(counts), 0.0)
+        probabilities = weight / weight.sum()
+        return cls(members=members, probabilities=probabilities, quota=_quota(probabilities), seed=seed)
+
+    def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        label, turn = self._turns(np.asarray(positions, dtype=np.int64))
+        rows = np.empty(len(positions), dtype=np.int64)
+        for c in np.unique(label):
+            mine = label == c
+            count = len(self.members[c])
+            passes = max(1, PASSES // count)
+            rows[mine] = _walk(
+                turn[mine], count=count, passes=passes, memo=self.memo, slot=int(c), draw=self._drawer(int(c))
+            )
+        return rows
+
+    def _turns(self, positions: Int[np.ndarray, " m"]) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+        """Return each position's class, and how many positions before it had that class."""
+        length = int(self.quota.sum())
+        cycle, offset = np.divmod(positions, length)
+        label = np.empty(len(positions), dtype=np.int64)
+        turn = np.empty(len(positions), dtype=np.int64)
+        for number in np.unique(cycle):
+            mine = cycle == number
+            labels, ranks = self._cycle(int(number))
+            label[mine] = labels[offset[mine]]
+            turn[mine] = number * self.quota[label[mine]] + ranks[offset[mine]]
+        return label, turn
+
+    def _cycle(self, number: int) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"]]:
+        known = self.memo.get("cycle")
+        if known is None or known[0] != number:
+            labels = np.repeat(np.arange(len(self.quota)), self.quota)
+            labels = labels[rng(self.seed, "sample", number).permutation(len(labels))]
+            order = np.argsort(labels, kind="stable")
+            starts = np.cumsum(self.quota) - self.quota
+            ranks = np.empty(len(labels), dtype=np.int64)
+            ranks[order] = np.arange(len(labels)) - np.repeat(starts, self.quota)
+            known = (number, labels, ranks)
+            self.memo["cycle"] = known
+        return known[1], known[2]
+
+    def _drawer(self, c: int) -> Callable[[int], Int[np.ndarray, " p"]]:
+        members = self.members[c]
+        passes = max(1, PASSES // len(members))
+
+        def draw(block: int) -> Int[np.ndarray, " p"]:
+            stream = rng(self.seed, "shuffle", c, block)
+            if passes == 1:
+                return stream.permutation(members)
+            return stream.permuted(np.broadcast_to(members, (passes, len(members))), axis=1).reshape(-1)
+
+        return draw
+
+
+def _walk(
+    turns: Int[np.ndarray, " m"],
+    *,
+    count: int,
+    passes: int,
+    memo: dict[Any, Any],
+    slot: int,
+    draw: Callable[[int], Int[np.ndarray, " p"]],
+) -> Int[np.ndarray, " m"]:
+    """Look turns up in blocks of shuffled passes; the last block is kept, since turns mostly follow one another."""
+    block, offset = np.divmod(np.asarray(turns, dtype=np.int64), count * passes)
+    rows = np.empty(len(turns), dtype=np.int64)
+    for number in np.unique(block):
+        known = memo.get(slot)
+        if known is None or known[0] != number:
+            known = (number, draw(int(number)))
+            memo[slot] = known
+        mine = block == number
+        rows[mine] = known[1][offset[mine]]
+    return rows
+
+
+def _quota(probabilities: Float[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
+    """Share a cycle out among the classes by largest remainders, at least one position to each class that has rows."""
+    present = int((probabilities > 0).sum())
+    length = present * -(-CYCLE // present)
+    exact = probabilities * length
+    quota = np.floor(exact + 1e-9).astype(np.int64)
+    rest = length - int(quota.sum())
+    quota[np.argsort(quota - exact, kind="stable")[:rest]] += 1
+    quota[(quota == 0) & (probabilities > 0)] = 1
+    return quota
+
+
+def _require_rows(targets: Float[np.ndarray, "n K"]) -> None:
+    if not len(targets):
+        raise ConfigError("a sampler needs at least one row, got none: look at the training split")

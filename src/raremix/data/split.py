@@ -1,0 +1,248 @@
+"""Splits by group: stratified by class, aware of several labels per image, deterministic in the seed.
+
+The unit is never the image but everything that must stay together: a group (patient, lesion), and groups that share a
+file. Units are dealt by iterative stratification (Sechidis et al. 2011,
+https://doi.org/10.1007/978-3-642-23808-6_10): the rarest class first, each unit to the part that still lacks most of
+it. Images without any positive label count as a class of their own.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.core.random import rng
+from raremix.core.types import SPLITS
+from raremix.data.manifest import Manifest
+
+
+def apply_split(manifest: Manifest, *, fractions: Mapping[str, float], seed: int) -> Manifest:
+    """Fill in the splits that are missing, and leave the given ones alone.
+
+    Rows without a split are dealt by group towards the fractions of the whole set; a group that already has rows in a
+    split follows them. An official validation or test split is never added to, unless all three are official. Where a
+    split has no rows at all, it is cut from the training groups. Synthetic rows go to train.
+
+    Args:
+        manifest: the data set.
+        fractions: share of the images per split, summing to 1; a split that is left out gets 0.
+        seed: the same seed gives the same split.
+
+    Raises:
+        ConfigError: if the fractions do not fit.
+        UnknownNameError: for an unknown split.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from raremix.data.manifest import Card
+        >>> frame = pl.DataFrame({"path": [f"{i}.png" for i in range(10)], "target:nevus": [1.0] * 10})
+        >>> card = Card(name="toy", task="multilabel", classes=("nevus",))
+        >>> parts = {"train": 0.6, "validation": 0.2, "test": 0.2}
+        >>> split = apply_split(Manifest(frame=frame, card=card, root=Path()), fractions=parts, seed=0)
+        >>> [len(split.rows(name)) for name in ("train", "validation", "test")]
+        [6, 2, 2]
+    """
+    share = _shares(fractions)
+    codes = _codes(manifest)
+    real = (manifest.frame["origin"] == "real").to_numpy()
+    codes[(codes < 0) & ~real] = 0
+    unit = linked_groups(manifest)
+    labels = _strata(manifest)
+    official = np.array([bool((codes == s).any()) for s in range(len(SPLITS))])
+
+    # A group that is already placed somewhere takes its other rows along.
+    placed = np.full(int(unit.max(initial=-1)) + 1, -1)
+    for s in range(len(SPLITS)):
+        placed[unit[(codes == s) & real]] = s
+    codes = np.where(codes < 0, placed[unit], codes)
+
+    free = codes < 0
+    if free.any():
+        open_to = ~official | np.array([True, False, False]) if not official.all() else np.ones(len(SPLITS), dtype=bool)
+        lacking = share[:, None] * labels[real].sum(axis=0) - np.stack(
+            [labels[(codes == s) & real].sum(axis=0) for s in range(len(SPLITS))]
+        )
+        lacking = np.where((open_to & (share > 0))[:, None], np.maximum(lacking, 0.0), -np.inf)
+        if np.isneginf(lacking).all():
+            lacking[0] = 0.0
+        codes[free] = _deal_units(unit[free], labels[free], lacking, seed=seed, turn=0)
+    for s in (1, 2):
+        if share[s] > 0 and not (codes == s).any():
+            codes = _cut(codes, s, share=share, unit=unit, labels=labels, real=real, seed=seed)
+    return manifest.with_split([SPLITS[code] for code in codes])
+
+
+def grouped_folds(manifest: Manifest, *, folds: int, seed: int) -> Int[np.ndarray, " n"]:
+    """Deal all real rows into folds by group, stratified by class; any split that they have is ignored.
+
+    Args:
+        manifest: the data set.
+        folds: how many, at least 2 and at most the number of groups.
+        seed: the same seed gives the same folds.
+
+    Returns:
+        The fold of each row in the manifest's order, and -1 for synthetic rows, which are never held out.
+
+    Raises:
+        ConfigError: if there are fewer groups than folds.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from raremix.data.manifest import Card
+        >>> frame = pl.DataFrame({"path": [f"{i}.png" for i in range(6)], "target:nevus": [1.0] * 6})
+        >>> manifest = Manifest(frame=frame, card=Card(name="toy", task="multilabel", classes=("nevus",)), root=Path())
+        >>> np.bincount(grouped_folds(manifest, folds=3, seed=0)).tolist()
+        [2, 2, 2]
+    """
+    real = (manifest.frame["origin"] == "real").to_numpy()
+    unit = linked_groups(manifest)[real]
+    count = len(np.unique(unit))
+    if not 2 <= folds <= count:
+        raise ConfigError(f"folds must lie between 2 and the number of groups ({count}), got {folds}")
+    labels = _strata(manifest)[real]
+    lacking = np.repeat(labels.sum(axis=0, keepdims=True) / folds, folds, axis=0)
+    fold = np.full(len(manifest), -1, dtype=np.int64)
+    fold[real] = _deal_units(unit, labels, lacking, seed=seed, turn=folds)
+    return fold
+
+
+def fold_split(manifest: Manifest, *, folds: int, fold: int, validation: float, seed: int) -> Manifest:
+    """Make one fold the test split, and cut validation by group from the rest.
+
+    Args:
+        manifest: the data set; any split that its rows have is ignored.
+        folds: how many folds.
+        fold: which one is held out, from 0.
+        validation: share of all images that goes to validation, at least 0.
+        seed: the same seed gives the same folds for every `fold`.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+    if not 0 <= fold < folds:
+        raise ConfigError(f"fold must lie between 0 and {folds - 1}, got {fold}")
+    if not 0 <= validation <= 1 - 1 / folds:
+        raise ConfigError(f"validation must lie between 0 and {1 - 1 / folds:.2f} with {folds} folds, got {validation}")
+    held_out = grouped_folds(manifest, folds=folds, seed=seed) == fold
+    parts = {"train": 1 - 1 / folds - validation, "validation": validation, "test": 1 / folds}
+    given = manifest.with_split(["test" if out else "train" for out in held_out])
+    return apply_split(given, fractions=parts, seed=seed)
+
+
+def linked_groups(manifest: Manifest) -> Int[np.ndarray, " n"]:
+    """Number the units that must stay together: rows linked by a group or a file, directly or through others."""
+    frame = manifest.frame
+    if not frame.height:
+        return np.zeros(0, dtype=np.int64)
+    group = frame["group"].rank("dense").to_numpy().astype(np.int64) - 1
+    content = (
+        frame.select(pl.coalesce("sha256", pl.format("row:{}", "id")))["sha256"]
+        .rank("dense")
+        .to_numpy()
+        .astype(np.int64)
+    )
+    nodes = int(group.max()) + 1 + int(content.max())
+    link = coo_matrix((np.ones(len(group), dtype=np.int8), (group, group.max() + content)), shape=(nodes, nodes))
+    _, part = connected_components(link, directed=False)
+    # Numbered by first appearance, so that the numbers depend on the rows only.
+    _, first, inverse = np.unique(part[group], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def deal(
+    counts: Float[np.ndarray, "U L"], lacking: Float[np.ndarray, "F L"], *, rng: np.random.Generator
+) -> Int[np.ndarray, " U"]:
+    """Deal units to parts by iterative stratification.
+
+    The label with the fewest images left goes first; its units, largest first, each go to the part that lacks most of
+    the label, then most images overall, then at random.
+
+    Args:
+        counts: images per unit and label.
+        lacking: images that each part should get per label; -inf closes a part.
+        rng: breaks ties.
+
+    Returns:
+        The part of each unit.
+    """
+    lacking = lacking.copy()
+    part = np.full(len(counts), -1, dtype=np.int64)
+    order = rng.permutation(len(counts))
+    tie = rng.random((len(counts), len(lacking)))
+    left = counts.sum(axis=0)
+    while (part < 0).any():
+        live = np.flatnonzero(left > 0)
+        if not len(live):
+            part[part < 0] = int(np.argmax(lacking.sum(axis=1)))
+            break
+        label = live[np.argmin(left[live])]
+        mine = order[(part[order] < 0) & (counts[order, label] > 0)]
+        for unit in mine[np.argsort(-counts[mine, label], kind="stable")]:
+            chosen = np.lexsort((tie[unit], lacking.sum(axis=1), lacking[:, label]))[-1]
+            part[unit] = chosen
+            lacking[chosen] -= counts[unit]
+            left = left - counts[unit]
+        left[label] = 0
+    return part
+
+
+def _deal_units(
+    unit: Int[np.ndarray, " m"],
+    labels: Float[np.ndarray, "m L"],
+    lacking: Float[np.ndarray, "F L"],
+    *,
+    seed: int,
+    turn: int,
+) -> Int[np.ndarray, " m"]:
+    _, number = np.unique(unit, return_inverse=True)
+    counts = np.zeros((int(number.max()) + 1, labels.shape[1]))
+    np.add.at(counts, number, labels)
+    return deal(counts, lacking, rng=rng(seed, "split", turn))[number]
+
+
+def _cut(
+    codes: Int[np.ndarray, " n"],
+    target: int,
+    *,
+    share: Float[np.ndarray, " S"],
+    unit: Int[np.ndarray, " n"],
+    labels: Float[np.ndarray, "n L"],
+    real: np.ndarray,
+    seed: int,
+) -> Int[np.ndarray, " n"]:
+    """Move training units to a split that has none; units that also touch another split stay."""
+    elsewhere = np.isin(unit, unit[(codes != 0) & real])
+    free = (codes == 0) & real & ~elsewhere
+    if not free.any():
+        return codes
+    part = share[target] / (share[target] + share[0])
+    lacking = np.outer([1 - part, part], labels[(codes == 0) & real].sum(axis=0))
+    lacking[0] = np.maximum(lacking[0] - labels[(codes == 0) & real & elsewhere].sum(axis=0), 0.0)
+    moved = codes.copy()
+    moved[free] = np.where(_deal_units(unit[free], labels[free], lacking, seed=seed, turn=target) == 1, target, 0)
+    return moved
+
+
+def _strata(manifest: Manifest) -> Float[np.ndarray, "n L"]:
+    positive = np.nan_to_num(manifest.targets()) > 0.5
+    return np.column_stack([positive, ~positive.any(axis=1)]).astype(np.float64)
+
+
+def _codes(manifest: Manifest) -> Int[np.ndarray, " n"]:
+    numbers = {name: i for i, name in enumerate(SPLITS)}
+    return np.array([numbers.get(name, -1) for name in manifest.frame["split"]], dtype=np.int64)
+
+
+def _shares(fractions: Mapping[str, float]) -> Float[np.ndarray, " S"]:
+    for name in fractions:
+        if name not in SPLITS:
+            raise UnknownNameError("split", name, SPLITS)
+    share = np.array([float(fractions.get(name, 0.0)) for name in SPLITS])
+    if (share < 0).any() or abs(share.sum() - 1) > 1e-6 or share[0] <= 0:
+        given = ", ".join(f"{name} {value:g}" for name, value in fractions.items())
+        raise ConfigError(f"split fractions must be at least 0 and sum to 1, with some for train: got {given}")
+    return share

@@ -1,0 +1,181 @@
+"""Any timm network as a classifier of images in [0, 1]."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raremix.core.errors import ConfigError, ReadError, UnknownNameError
+from raremix.core.random import torch_seed
+from raremix.models.small_stem import SMALL_STEM_BASES, small_stem_name
+
+
+class Classifier(nn.Module):
+    """A network with its normalisation: images in [0, 1] go in, logits come out.
+
+    Args:
+        net: maps normalised images to logits.
+        mean: mean of each channel, in [0, 1].
+        std: standard deviation of each channel, in (0, 1].
+    """
+
+    def __init__(self, net: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.scale: Tensor
+        self.shift: Tensor
+        # Not saved: they are in the folder's config.json, where timm looks for them.
+        self.register_buffer("scale", 1 / torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", -torch.tensor(mean).view(1, -1, 1, 1) * self.scale, persistent=False)
+        self.mean, self.std = mean, std
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        """Return logits."""
+        return self.net(torch.addcmul(self.shift, images, self.scale))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierSpec:
+    """The [model] table: which network, from which weights.
+
+    Attributes:
+        name: a network of timm, by name.
+        pretrained: load timm's weights; this is the one option that downloads.
+        weights: a local safetensors file with timm's tensor names; head and first convolution are fitted to the task.
+        stem: "small" replaces a ResNet's first layers up to 64 px; "auto" does so where no weights are loaded.
+        drop_rate: dropout before the head.
+        drop_path_rate: stochastic depth.
+        mean, std: normalisation by channel; by default that of the weights, or .5 and .25 from scratch.
+        options: further keyword arguments of timm's constructor.
+    """
+
+    name: str = "resnet18"
+    pretrained: bool = False
+    weights: Path | None = None
+    stem: Literal["auto", "small", "standard"] = "auto"
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def architecture(self, *, size: int) -> str:
+        """Return timm's name of the network for an image side in pixels.
+
+        Raises:
+            ConfigError: if a small stem is asked for where there is none.
+        """
+        small = small_stem_name(self.name, size=size)
+        loads = self.pretrained or self.weights is not None
+        if self.stem == "standard" or (self.stem == "auto" and (loads or small is None)):
+            return self.name
+        if small is None:
+            raise ConfigError(
+                f"[model] stem = 'small' exists for {', '.join(SMALL_STEM_BASES)} up to 64 px, "
+                f"not for {self.name} at {size} px: use stem = 'standard'"
+            )
+        if loads:
+            raise ConfigError("[model] stem = 'small' does not fit pretrained weights: use stem = 'standard'")
+        return small
+
+    def build(self, *, num_classes: int, channels: int, size: int, seed: int) -> Classifier:
+        """Build the classifier, from the same initial weights for the same seed.
+
+        Args:
+            num_classes: number of logits.
+            channels: 1 to 4.
+            size: side of the images in pixels.
+            seed: the run's seed.
+
+        Raises:
+            UnknownNameError: if timm knows no such network.
+            ReadError: if the weights file cannot be used.
+            ConfigError: if an option does not fit.
+        """
+        name = self.architecture(size=size)
+        if not timm.is_model(name.split(".")[0]):
+            raise UnknownNameError("network", name, _likely_names(name))
+        default = timm.models.get_pretrained_cfg(name)
+        loads = self.pretrained or self.weights is not None
+        overlay: dict[str, Any] | None = None
+        if self.weights is not None:
+            overlay = {"state_dict": _read_weights(self.weights), "file": None, "url": None, "hf_hub_id": None}
+        arguments = dict(self.options)
+        if self.drop_path_rate:
+            arguments["drop_path_rate"] = self.drop_path_rate
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed(seed, "init"))
+            try:
+                net = timm.create_model(
+                    name,
+                    pretrained=loads,
+                    pretrained_cfg_overlay=overlay,
+                    num_classes=num_classes,
+                    in_chans=channels,
+                    drop_rate=self.drop_rate,
+                    **arguments,
+                )
+            except TypeError as error:
+                raise ConfigError(f"[model] {name} does not take these options: {error}") from None
+            except RuntimeError as error:
+                if self.weights is None:
+                    raise
+                reason = f"does not fit {name}: {str(error).splitlines()[0]}"
+                raise ReadError(self.weights.name, f"{reason}; name the network that these weights belong to") from None
+        mean, std = self.mean, self.std
+        if mean is None or std is None:
+            known = default if loads and default is not None else None
+            mean = mean or _fit(tuple(known.mean) if known else (0.5,), channels)
+            std = std or _fit(tuple(known.std) if known else (0.25,), channels)
+        if len(mean) != channels or len(std) != channels:
+            raise ConfigError(
+                f"[model] mean and std need {channels} values, one per channel; got {len(mean)} and {len(std)}"
+            )
+        return Classifier(net, mean=mean, std=std)
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into those that decay and those that do not (biases, normalisation)."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups[parameter.ndim > 1].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
+
+
+def _fit(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(values) == channels:
+        return values
+    return (sum(values) / len(values),) * channels
+
+
+def _likely_names(name: str) -> list[str]:
+    stem = name[:4].lower()
+    near = [known for known in timm.list_models() if known.startswith(stem)]
+    return near or ["resnet18", "resnet50", "convnext_tiny", "mobilenetv2_100", "vit_small_patch16_224"]
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix != ".safetensors":
+        raise ReadError(
+            path.name,
+            "weights must be a .safetensors file, since other formats can run code when loaded; convert it once with "
+            "safetensors.torch.save_file(state_dict, 'weights.safetensors')",
+        )
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise ReadError(str(path), "no such file: check [model] weights") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ReadError(path.name, f"is not a whole safetensors file ({error}): fetch it again") from None
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

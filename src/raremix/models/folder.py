@@ -1,0 +1,153 @@
+"""A trained classifier as a folder that timm loads: model.safetensors, config.json, README.md, raremix.json.
+
+`timm.create_model("local-dir:FOLDER", pretrained=True)` builds it. `raremix.json` adds what a decision needs: classes,
+thresholds, temperature, and the hash of the manifest that it was trained on.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import timm
+from torch import Tensor
+
+from raremix.core import files
+from raremix.core.errors import CorruptError, ManifestError
+from raremix.core.types import Task
+from raremix.models.classifier import Classifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierCard:
+    """What a decision needs beside the weights.
+
+    Attributes:
+        task: binary, multiclass or multilabel.
+        classes: names of the logits, in order.
+        size, channels, bits, resize: how images are prepared.
+        thresholds: decision threshold per class, chosen on validation images.
+        temperature: logits are divided by it before they become probabilities; fitted on validation images.
+        modality: the data card's.
+        manifest_hash: of the data set that it was trained on.
+        training: settings and where the figures come from, for the README.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    size: int
+    channels: int
+    bits: int
+    resize: str
+    thresholds: tuple[float, ...]
+    temperature: float
+    modality: str
+    manifest_hash: str
+    training: dict[str, Any]
+
+
+def save_classifier(
+    folder: Path,
+    *,
+    architecture: str,
+    weights: dict[str, Tensor],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    options: dict[str, Any],
+    card: ClassifierCard,
+) -> Path:
+    """Write a classifier's folder.
+
+    Args:
+        folder: where; made if need be.
+        architecture: timm's name of the network.
+        weights: state of the network, without normalisation.
+        mean, std: normalisation by channel.
+        options: keyword arguments of timm's constructor.
+        card: what a decision needs.
+    """
+    size = (card.channels, card.size, card.size)
+    config = {
+        "architecture": architecture,
+        "num_classes": len(card.classes),
+        "label_names": list(card.classes),
+        "model_args": {**options, "num_classes": len(card.classes), "in_chans": card.channels},
+        "pretrained_cfg": {
+            "num_classes": len(card.classes),
+            "input_size": size,
+            "fixed_input_size": False,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "mean": mean,
+            "std": std,
+            "license": "see README.md",
+        },
+    }
+    files.write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
+    files.write_json(folder / "config.json", config)
+    files.write_json(folder / "raremix.json", asdict(card))
+    files.write_text(folder / "README.md", _readme(architecture, card))
+    return folder
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, ClassifierCard]:
+    """Read a classifier's folder.
+
+    Raises:
+        ManifestError: if it is not such a folder.
+        CorruptError: if a file of it is damaged.
+    """
+    missing = [name for name in ("model.safetensors", "config.json", "raremix.json") if not (folder / name).is_file()]
+    if missing:
+        raise ManifestError(
+            f"{folder} is no classifier folder: {', '.join(missing)} missing. Expected the folder that "
+            "`raremix train` or `raremix study` writes, for example runs/NAME/classifiers/ARM"
+        )
+    config, stored = files.read_json(folder / "config.json"), files.read_json(folder / "raremix.json")
+    try:
+        card = ClassifierCard(
+            **{**stored, "classes": tuple(stored["classes"]), "thresholds": tuple(stored["thresholds"])}
+        )
+        net = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
+        mean, std = tuple(config["pretrained_cfg"]["mean"]), tuple(config["pretrained_cfg"]["std"])
+        net.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    except (KeyError, TypeError, RuntimeError, OSError, safetensors.SafetensorError) as error:
+        raise CorruptError(
+            f"{folder} cannot be read ({error}): train the classifier again, or restore the folder"
+        ) from None
+    return Classifier(net, mean=mean, std=std).eval(), card
+
+
+def _readme(architecture: str, card: ClassifierCard) -> str:
+    rows = "\n".join(
+        f"| {name} | {threshold:.4f} |" for name, threshold in zip(card.classes, card.thresholds, strict=True)
+    )
+    settings = "\n".join(f"* {key}: {value}" for key, value in card.training.items())
+    own = "_stem" in architecture
+    return f"""---
+library_name: timm
+tags: [image-classification, raremix]
+---
+
+# {architecture}, {card.task}, {len(card.classes)} classes
+
+Trained by raremix on {card.modality} images of {card.size} x {card.size} pixels, {card.channels} channel(s).
+It is a research model: it is no medical device, and it must not decide about patients.
+
+```python
+import timm{"; import raremix.models  # registers the small-image network" if own else ""}
+model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)
+```
+
+Images go in normalised as `config.json` says. Logits are divided by the temperature {card.temperature:.4f} before
+{"the sigmoid" if card.task == "multilabel" else "the softmax"}. `raremix predict THIS_FOLDER IMAGES` does all of it.
+
+| class | threshold, chosen on validation images |
+| --- | --- |
+{rows}
+
+Manifest: `{card.manifest_hash}`
+
+{settings}
+"""

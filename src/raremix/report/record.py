@@ -1,0 +1,432 @@
+"""The run record as the report reads it: checked once, at the door.
+
+A study leaves `record.json` (what was compared, how, and every number) and `images.json` (example pictures) in its
+folder. Both are read here into frozen models. Unknown keys are ignored, so that an older report opens a newer record;
+what is there must fit, and what does not is named by its place in the file.
+"""
+
+import base64
+import binascii
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from raremix.core import files
+from raremix.core.errors import CorruptError, UsageError
+
+Band = Literal["head", "medium", "tail"]
+Model = TypeVar("Model", bound=BaseModel)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+# Control characters, lone surrogates (not encodable), and the bidirectional overrides, which can make one name read as
+# another.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def printable(text: Any) -> Any:
+    """Replace what cannot be shown faithfully in a text by U+FFFD; pass anything else on to the type check.
+
+    Example:
+        >>> printable("a\\x00b")
+        'a\ufffdb'
+    """
+    return _UNPRINTABLE.sub("\ufffd", text) if isinstance(text, str) else text
+
+
+def one_line(text: Any) -> Any:
+    """Make a name printable and put it on one line; pass anything that is no text on to the type check.
+
+    Example:
+        >>> one_line(" basal\\n cell ")
+        'basal cell'
+    """
+    return " ".join(printable(text).split()) if isinstance(text, str) else text
+
+
+def _joined(value: Any) -> Any:
+    return one_line(", ".join(str(part) for part in value) if isinstance(value, list | tuple) else value)
+
+
+def _counted(value: Any) -> Any:
+    return len(value) if isinstance(value, list | tuple) else value
+
+
+def _png(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.strip().removeprefix("data:image/png;base64,")
+    try:
+        head = base64.b64decode(text, validate=True)[: len(PNG)]
+    except (binascii.Error, ValueError):
+        raise ValueError("should be a PNG file in base64, but is not base64") from None
+    if head != PNG:
+        raise ValueError("should be a PNG file in base64, but does not start as a PNG does")
+    return text
+
+
+Text = Annotated[str, BeforeValidator(printable)]
+Name = Annotated[str, BeforeValidator(one_line), Field(min_length=1)]
+Label = Annotated[str | None, BeforeValidator(one_line)]
+Names = Annotated[str, BeforeValidator(_joined)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_counted)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Png = Annotated[str, BeforeValidator(_png)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+
+class StudyPart(_Part):
+    """What was asked: name, reference arm, primary metric, seeds, and whether everything that was asked is there."""
+
+    name: Name
+    title: Text | None = None
+    created: Text | None = None
+    reference: Name
+    primary_metric: Name
+    seeds: tuple[int, ...] = ()
+    folds: int | None = None
+    claim: Literal["recipe", "weights"] = "recipe"
+    test_openings: Count | None = None
+    status: Literal["complete", "incomplete"] = "complete"
+    missing: tuple[Text, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the record says so and names nothing that is missing."""
+        return self.status == "complete" and not self.missing
+
+
+class DataPart(_Part):
+    """The data set: card, counts per class and split, bands from head to tail."""
+
+    name: Name
+    task: Literal["binary", "multiclass", "multilabel"]
+    classes: tuple[Name, ...] = Field(min_length=1)
+    modality: Text | None = None
+    licence: Text | None = None
+    source: Text | None = None
+    citation: Text | None = None
+    images: Count | None = None
+    groups: Count | None = None
+    grouped: bool = False
+    group_name: Name = "patient"
+    counts: dict[Name, dict[Name, Count]] = {}
+    group_counts: dict[Name, Count] = {}
+    imbalance_ratio: float | None = None
+    bands: dict[Name, Band] = {}
+    manifest_hash: Text | None = None
+    thinned: Text | None = None
+
+    @property
+    def unit(self) -> str:
+        """What a count of independent cases counts, in the plural: patients, or images where no patient is known."""
+        return f"{self.group_name}s" if self.grouped else "images"
+
+    @property
+    def rare_cases(self) -> str:
+        """What the positives of a comparison are, in the plural: where there are several classes, the rarest one's."""
+        return f"positive {self.unit}" if self.task == "binary" else f"{self.unit} of the rarest class"
+
+    def ordered(self) -> tuple[str, ...]:
+        """Return the classes from head to tail: most training images first, ties in the card's order."""
+        train = self.counts.get("train", {})
+        return tuple(sorted(self.classes, key=lambda name: -train.get(name, 0)))
+
+
+class Arm(_Part):
+    """One training recipe."""
+
+    name: Name
+    settings: dict[Text, Any] = {}
+    steps: Count | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    best_step: dict[Text, int | None] = {}
+
+
+class Metric(_Part):
+    """One measured value of one arm, for all test rows, a class, a band or a subgroup."""
+
+    arm: Name
+    metric: Name
+    scope: Literal["overall", "class", "band", "subgroup"] = "overall"
+    label: Label = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: Count | None = None
+    groups: Count | None = None
+    positives: Count | None = None
+    note: Text | None = None
+    method: Text | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Metric":
+        _check_interval(self.low, self.high)
+        return self
+
+
+class Comparison(_Part):
+    """The paired difference of one arm to another: `effect` is arm minus reference."""
+
+    arm: Name
+    reference: Name
+    metric: Name
+    primary: bool = False
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: Share | None = None
+    p_holm: Share | None = None
+    probability_better: Share | None = None
+    n: Count | None = None
+    groups: Count | None = None
+    positives: Count | None = None
+    seeds: Count | None = None
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _believable(self) -> "Comparison":
+        _check_interval(self.low, self.high)
+        if self.arm == self.reference:
+            raise ValueError(f"compares {self.arm!r} with itself")
+        if self.p is not None and self.p_holm is not None and self.p_holm < self.p - 1e-9:
+            raise ValueError(f"p_holm {self.p_holm} is below p {self.p}: a correction never makes p smaller")
+        effect, low, high = (0.0 if v is None else v for v in (self.effect, self.low, self.high))
+        if low > 0 > effect or high < 0 < effect:
+            raise ValueError(f"the effect {effect} and its interval {low} to {high} lie on different sides of zero")
+        return self
+
+
+class Decidable(_Part):
+    """The smallest difference that this test set can decide."""
+
+    metric: Name | None = None
+    difference: Annotated[float, Field(ge=0)] | None = None
+    text: Text | None = None
+
+
+class Curve(_Part):
+    """A ROC or precision-recall curve with its band."""
+
+    arm: Name
+    label: Name
+    kind: Literal["roc", "pr"]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_band(cls, raw: Any) -> Any:
+        return {k: v for k, v in raw.items() if v is not None} if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "Curve":
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x has {len(self.x)} points, y has {len(self.y)}")
+        for name, side in (("low", self.low), ("high", self.high)):
+            if side and len(side) != len(self.x):
+                raise ValueError(f"x has {len(self.x)} points, {name} has {len(side)}")
+        return self
+
+
+class ReliabilityBin(_Part):
+    """How often it was true (frequency) where the model was about so sure (confidence)."""
+
+    confidence: float
+    frequency: float
+    low: float | None = None
+    high: float | None = None
+    n: Count = 0
+
+
+class Reliability(_Part):
+    """One arm's calibration."""
+
+    arm: Name
+    bins: tuple[ReliabilityBin, ...] = ()
+    ece: float | None = None
+    temperature: float | None = None
+
+
+class Confusion(_Part):
+    """One arm's confusion matrix: rows are true classes, columns predicted ones; averaged over seeds."""
+
+    arm: Name
+    counts: tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
+
+
+class History(_Part):
+    """One training run: the loss, and the metric on the validation rows."""
+
+    arm: Name
+    seed: int
+    steps: tuple[float, ...] = ()
+    loss: tuple[float | None, ...] = ()
+    metric_steps: tuple[float, ...] = ()
+    metric: tuple[float | None, ...] = ()
+    metric_name: Text | None = None
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "History":
+        for x, y, name in ((self.steps, self.loss, "loss"), (self.metric_steps, self.metric, "metric")):
+            if len(x) != len(y):
+                raise ValueError(f"{len(x)} steps but {len(y)} values of the {name}")
+        return self
+
+
+class Record(_Part):
+    """Everything a study knows about itself, as `record.json` holds it."""
+
+    study: StudyPart
+    data: DataPart
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    metrics: tuple[Metric, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    decidable: Decidable | None = None
+    curves: tuple[Curve, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    confusion: tuple[Confusion, ...] = ()
+    history: tuple[History, ...] = ()
+    warnings: tuple[Text, ...] = ()
+    spec: Text | None = None
+    versions: dict[Text, Text | None] = {}
+    environment: dict[Text, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, raw: Any) -> Any:
+        return {k: v for k, v in raw.items() if v is not None} if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Record":
+        names = [arm.name for arm in self.arms]
+        _check_unique(names, "arms")
+        _check_unique(self.data.classes, "classes")
+        if self.study.reference not in names:
+            raise ValueError(f"the reference arm {self.study.reference!r} is not one of the arms {names}")
+        for part in ("metrics", "comparisons", "curves", "reliability", "confusion", "history"):
+            unknown = sorted({entry.arm for entry in getattr(self, part)} - set(names))
+            if unknown:
+                raise ValueError(f"{part} name arms that the study does not have: {unknown}")
+        for entry in self.confusion:
+            K = len(self.data.classes)
+            if len(entry.counts) != K or any(len(row) != K for row in entry.counts):
+                raise ValueError(f"the confusion matrix of {entry.arm!r} should be {K} x {K}, one row per class")
+        primary = [entry for entry in self.comparisons if entry.primary]
+        _check_unique([entry.arm for entry in primary], "arms with a primary comparison")
+        for entry in primary:
+            if (entry.metric, entry.reference) != (self.study.primary_metric, self.study.reference):
+                raise ValueError(
+                    f"the primary comparison of {entry.arm!r} should be in {self.study.primary_metric!r} to "
+                    f"{self.study.reference!r}, but is in {entry.metric!r} to {entry.reference!r}"
+                )
+        return self
+
+    def primary_comparison(self, arm: str) -> Comparison | None:
+        """Return the comparison that was decided on beforehand for this arm, or None."""
+        return next((entry for entry in self.comparisons if entry.primary and entry.arm == arm), None)
+
+    def overall(self, arm: str, metric: str) -> Metric | None:
+        """Return an arm's value of a metric over all test rows, or None."""
+        return next((m for m in self.metrics if m.arm == arm and m.metric == metric and m.scope == "overall"), None)
+
+
+class ClassImages(_Part):
+    """Example images of one class."""
+
+    label: Name
+    pngs: tuple[Png, ...] = ()
+
+
+class ArmImages(_Part):
+    """What one arm's batch looks like."""
+
+    arm: Name
+    pngs: tuple[Png, ...] = ()
+    captions: tuple[Names, ...] = ()
+
+
+class ErrorImage(_Part):
+    """One confident error, named by its manifest row and by nothing that could name a patient."""
+
+    arm: Name
+    png: Png
+    true: Names
+    predicted: Names
+    score: float | None = None
+    row: int
+
+
+class Images(_Part):
+    """The pictures that a study kept for its report, as `images.json` holds them."""
+
+    classes: tuple[ClassImages, ...] = ()
+    arms: tuple[ArmImages, ...] = ()
+    errors: tuple[ErrorImage, ...] = ()
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a study's `record.json`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UsageError: if there is no such file.
+        CorruptError: if it does not hold a record, naming each place that does not fit.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"expected a study's folder with {path.name}, but {path} does not exist: name a folder that "
+            "`raremix study` has filled, or run `raremix study FILE` first"
+        )
+    return _checked(Record, path)
+
+
+def read_images(path: Path) -> Images | None:
+    """Read and check a study's `images.json`; None where there is none.
+
+    Raises:
+        CorruptError: if it does not hold what it should, naming each place that does not fit.
+    """
+    return _checked(Images, path) if path.is_file() else None
+
+
+def _checked(model: type[Model], path: Path) -> Model:
+    raw = files.read_json(path)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise CorruptError(
+            f"{path} does not fit: {_complaint(error)}. Run the study again: it redoes only what is missing"
+        ) from None
+
+
+def _complaint(error: ValidationError, *, most: int = 5) -> str:
+    found = error.errors(include_url=False, include_context=False)
+    lines = [f"{'.'.join(str(key) for key in item['loc']) or 'record'}: {item['msg']}" for item in found[:most]]
+    more = f" (and {len(found) - most} more)" if len(found) > most else ""
+    return "; ".join(lines) + more
+
+
+def _check_interval(low: float | None, high: float | None) -> None:
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"the interval's low end {low} is above its high end {high}")
+
+
+def _check_unique(names: Iterable[str], what: str) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise ValueError(f"{what} named more than once: {twice}")

@@ -1,0 +1,162 @@
+"""Use a trained classifier: evaluate it on labelled images, or score new ones."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from raremix.core.errors import HeldOutError, ManifestError, UsageError
+from raremix.core.types import Progress
+from raremix.data.manifest import Manifest
+from raremix.data.readers import SUFFIXES, fit_image, read_image
+from raremix.evaluate.calibration import scores_from_logits
+from raremix.evaluate.decide import decide
+from raremix.evaluate.summary import measure
+from raremix.models import ClassifierCard, load_classifier
+from raremix.train.inference import predict_logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileImages:
+    """Images decoded when they are asked for, prepared as a classifier wants them.
+
+    Attributes:
+        paths: one file per id.
+        card: size, channels, bits and way to resize.
+        threads: decoding threads.
+    """
+
+    paths: Sequence[Path]
+    card: ClassifierCard
+    threads: int = 2
+
+    def take(self, ids: Int[np.ndarray, " B"]) -> np.ndarray:
+        """Return images of shape (B, C, H, W).
+
+        Raises:
+            ReadError: naming the file that cannot be read.
+        """
+        with ThreadPoolExecutor(self.threads) as pool:
+            return np.stack(list(pool.map(self._one, ids.tolist())))
+
+    def _one(self, number: int) -> np.ndarray:
+        card = self.card
+        pixels = read_image(self.paths[number], name=str(self.paths[number]))
+        fitted = fit_image(pixels, size=card.size, channels=card.channels, bits=card.bits, resize=card.resize)  # pyright: ignore[reportArgumentType]
+        return fitted.transpose(2, 0, 1)
+
+
+def find_images(places: Sequence[Path]) -> list[Path]:
+    """List the images that files, folders and tables of paths name, in a stable order.
+
+    Raises:
+        UsageError: if a place does not exist, or there is no image at all.
+    """
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise UsageError(f"{place}: no such file or folder")
+    if not found:
+        raise UsageError(
+            f"no images in {', '.join(map(str, places))}: expected files with {', '.join(sorted(SUFFIXES))}"
+        )
+    return found
+
+
+def predict_images(classifier: Path, paths: Sequence[Path], *, progress: Progress | None = None) -> pl.DataFrame:
+    """Score images with a classifier's folder.
+
+    Args:
+        classifier: the folder.
+        paths: images.
+        progress: called after every batch.
+
+    Returns:
+        One row per image: path, the calibrated score of each class, and the decision (for multilabel, the labels above
+        their thresholds).
+    """
+    model, card = load_classifier(classifier)
+    logits = predict_logits(
+        model,
+        FileImages(paths=paths, card=card),
+        np.arange(len(paths)),
+        num_classes=len(card.classes),
+        batch_size=64,
+        progress=progress,
+    )
+    scores = scores_from_logits(logits, task=card.task, temperature=card.temperature)
+    called = decide(scores, task=card.task, thresholds=np.array(card.thresholds))
+    words = ["; ".join(card.classes[k] for k in np.flatnonzero(row)) for row in called]
+    columns: dict[str, Any] = {"path": [str(path) for path in paths]}
+    columns |= {name: scores[:, k] for k, name in enumerate(card.classes)}
+    return pl.DataFrame({**columns, "decision": words})
+
+
+def evaluate_classifier(
+    classifier: Path,
+    manifest: Manifest,
+    *,
+    split: str = "test",
+    attributes: Sequence[str] = (),
+    resamples: int = 2000,
+    progress: Progress | None = None,
+) -> tuple[pl.DataFrame, Float[np.ndarray, "N K"]]:
+    """Measure a classifier's folder on labelled images; the claim is about these weights.
+
+    Args:
+        classifier: the folder.
+        manifest: the images, with splits if they have any.
+        split: which rows; "all" takes every row.
+        attributes: columns by which results are broken down.
+        resamples: of the bootstrap.
+        progress: called after every batch.
+
+    Returns:
+        The table of `raremix.evaluate.measure`, and the scores of the rows.
+
+    Raises:
+        ManifestError: if the classes differ, or there are no such rows.
+        HeldOutError: if the rows are those that the classifier was trained on.
+    """
+    model, card = load_classifier(classifier)
+    if tuple(manifest.card.classes) != card.classes or manifest.card.task != card.task:
+        raise ManifestError(
+            f"the classifier knows {card.task} {', '.join(card.classes)}; the data have {manifest.card.task} "
+            f"{', '.join(manifest.card.classes)}: name the same classes in the same order"
+        )
+    if manifest.hash() == card.manifest_hash and split in {"train", "all"}:
+        raise HeldOutError("the classifier was trained on these rows: evaluate it on --split test, or on other data")
+    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
+    if not len(ids):
+        raise ManifestError(f"the data have no rows in split {split!r}: use --split all for data without splits")
+    logits = predict_logits(
+        model,
+        FileImages(paths=manifest.paths(ids), card=card),
+        np.arange(len(ids)),
+        num_classes=len(card.classes),
+        batch_size=64,
+        progress=progress,
+    )
+    scores = scores_from_logits(logits, task=card.task, temperature=card.temperature)
+    frame = manifest.frame[manifest.positions(ids)]
+    table = measure(
+        manifest.targets(ids),
+        scores,
+        task=card.task,
+        classes=card.classes,
+        groups=frame["group"].to_numpy(),
+        thresholds=np.array(card.thresholds),
+        attributes={name: frame[name].cast(pl.Utf8).to_numpy() for name in attributes},
+        claim="weights",
+        resamples=resamples,
+    )
+    return table, scores

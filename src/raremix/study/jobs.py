@@ -1,0 +1,354 @@
+"""One function per kind of job. A job is a pure function of its key; its result appears by one rename."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
+from torch import nn
+
+from raremix import __version__
+from raremix.core import files
+from raremix.core.errors import ConfigError
+from raremix.core.types import SPLITS, Progress, Task
+from raremix.evaluate.calibration import fit_temperature, scores_from_logits
+from raremix.evaluate.decide import ValidationRows, choose_thresholds
+from raremix.evaluate.metrics import METRICS
+from raremix.evaluate.score import score
+from raremix.models import Classifier, ClassifierCard, save_classifier
+from raremix.study.prepare import Prepared, prepare
+from raremix.study.spec import ArmSpec, StudySpec, augmentation_of, loss_of, mixer_of, sampler_of
+from raremix.train import Classification, Feed, FitResult, TrainSpec, fit
+from raremix.train.inference import predict_logits
+from raremix.train.loop import make_fabric, resolve_precision
+
+CODE_VERSION = 1
+"""Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
+
+WATCHED = ("auroc", "average_precision", "balanced_accuracy", "log_loss")
+"""Validation metrics that are logged beside the one that chooses the moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One classifier to train: an arm, a seed, perhaps a fold.
+
+    Attributes:
+        arm: the recipe's name.
+        seed: of initialisation, order, augmentation and mixing.
+        fold: which fold is held out, or None.
+        key: hash of everything that the result depends on.
+    """
+
+    arm: str
+    seed: int
+    fold: int | None
+    key: str
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the job's folder within the study's `jobs/`."""
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{self.arm}-seed{self.seed}{fold}-{self.key[:8]}"
+
+
+def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fold: int | None) -> Job:
+    """Name a job by the hash of its resolved inputs and of this code's version."""
+    model, train = spec.model_of(arm), asdict(spec.train_of(arm))
+    # What changes how fast a run is, or what is written beside it, but not the classifier.
+    for name in ("workers", "checkpoints", "tensorboard"):
+        train.pop(name)
+    inputs = {
+        "code": CODE_VERSION,
+        "arm": {part: getattr(arm, part) for part in ("mix", "augment", "sampler", "loss")},
+        "model": {**asdict(model), "weights": files.hash_file(model.weights) if model.weights else None},
+        "train": train,
+        "threshold": spec.threshold,
+        "metric": selection_metric(spec, prepared.manifest.card.task),
+        "data": prepared.manifest.hash(),
+        "images": [spec.data.size, prepared.channels, spec.data.bits, spec.data.resize],
+        "seed": seed,
+        "fold": fold,
+    }
+    return Job(arm=arm.name, seed=seed, fold=fold, key=files.hash_value(inputs))
+
+
+def selection_metric(spec: StudySpec, task: Task) -> str:
+    """Return the validation metric that chooses the moment to keep."""
+    return spec.primary_metric(task) if spec.train.metric == "auto" else spec.train.metric
+
+
+def run_job(
+    spec: StudySpec,
+    prepared: Prepared,
+    job: Job,
+    *,
+    folder: Path,
+    cache: Path,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train one classifier and keep its predictions of every validation and test image.
+
+    Args:
+        spec: the study.
+        prepared: its data.
+        job: which classifier.
+        folder: the job's folder; `result/` appears in it at the end, and nothing else remains but the log.
+        cache: the cache folder, from which further ranks read the data.
+        progress: called after every step.
+        should_stop: asked after every step.
+
+    Returns:
+        The folder of the result.
+    """
+    result = folder / "result"
+    if result.exists():
+        return result
+    train = spec.train_of(spec.arm(job.arm))
+    if train.devices > 1:
+        _launch(spec, job, folder=folder, cache=cache, train=train)
+    else:
+        fabric = make_fabric(train)
+        train_and_predict(fabric, spec, prepared, job, folder=folder, progress=progress, should_stop=should_stop)
+    return result
+
+
+def _launch(spec: StudySpec, job: Job, *, folder: Path, cache: Path, train: TrainSpec) -> None:
+    fabric = make_fabric(train)
+    fabric.launch(_rank, spec, job, folder, cache)  # pyright: ignore[reportArgumentType]
+
+
+def _rank(fabric: Fabric, spec: StudySpec, job: Job, folder: Path, cache: Path) -> None:
+    prepared = prepare(spec, cache=cache, fold=job.fold)
+    train_and_predict(fabric, spec, prepared, job, folder=folder)
+
+
+def train_and_predict(
+    fabric: Fabric,
+    spec: StudySpec,
+    prepared: Prepared,
+    job: Job,
+    *,
+    folder: Path,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train on this rank; the first rank then predicts and writes the result."""
+    started = time.perf_counter()
+    arm, manifest = spec.arm(job.arm), prepared.manifest
+    train, card = spec.train_of(arm), manifest.card
+    model = build_model(spec, prepared, arm, seed=job.seed)
+    task = Classification(
+        modules={"classifier": model},
+        optimizers={"classifier": make_optimizer(model, train)},
+        criterion=loss_of(arm, task=card.task, class_counts=tuple(float(n) for n in manifest.class_counts("train"))),
+        mixer=mixer_of(arm),
+        seed=job.seed,
+        rank=fabric.global_rank,
+    )
+    metric = selection_metric(spec, card.task)
+    fitted = fit(
+        task,
+        make_feed(spec, prepared, arm, seed=job.seed, rank=fabric.global_rank, ranks=fabric.world_size),
+        spec=train,
+        fabric=fabric,
+        folder=folder,
+        identity=job.key,
+        validate=_validator(prepared, fabric, train, metric=metric),
+        metric=_signed(metric),
+        progress=progress,
+        should_stop=should_stop,
+    )
+    if fabric.is_global_zero:
+        kept = build_model(spec, prepared, arm, seed=job.seed).to(fabric.device)
+        kept.load_state_dict(fitted.weights["classifier"])
+        if train.channels_last:
+            kept = kept.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        outputs = {split: _logits(kept, prepared, split, fabric, train) for split in ("validation", "test")}
+        seconds = time.perf_counter() - started
+        _write_result(spec, prepared, job, kept, outputs, fitted, folder=folder, seconds=seconds, fabric=fabric)
+    fabric.barrier()
+
+
+def build_model(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int) -> Classifier:
+    """Build an arm's classifier for the study's data, from the initial weights of a seed."""
+    return spec.model_of(arm).build(
+        num_classes=len(prepared.manifest.card.classes), channels=prepared.channels, size=spec.data.size, seed=seed
+    )
+
+
+def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
+    """Build an optimiser of timm by name; biases and normalisation do not decay.
+
+    Raises:
+        ConfigError: if timm knows no such optimiser.
+    """
+    # One fused kernel instead of a loop over tensors; the three that have one are what most people use.
+    fused: dict[str, Any] = {"fused": True} if train.optimizer in {"adam", "adamw", "sgd"} else {}
+    try:
+        return create_optimizer_v2(
+            model, opt=train.optimizer, lr=train.learning_rate, weight_decay=train.weight_decay, **fused
+        )
+    except (ValueError, AssertionError) as error:
+        raise ConfigError(f"train.optimizer = {train.optimizer!r}: {error}") from None
+
+
+def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, rank: int = 0, ranks: int = 1) -> Feed:
+    """Build what makes an arm's batches."""
+    manifest = prepared.manifest
+    ids = manifest.rows("train")
+    targets = manifest.targets(ids)
+    return Feed(
+        images=prepared.cache,
+        ids=ids,
+        targets=targets,
+        sampler=sampler_of(arm, targets=targets, seed=seed),
+        augmentation=augmentation_of(arm, modality=manifest.card.modality),
+        batch_size=spec.train.batch_size,
+        seed=seed,
+        rank=rank,
+        ranks=ranks,
+    )
+
+
+def _signed(metric: str) -> str:
+    return metric if METRICS[metric].higher_is_better else f"minus_{metric}"
+
+
+def _validator(
+    prepared: Prepared, fabric: Fabric, train: TrainSpec, *, metric: str
+) -> Callable[[Mapping[str, nn.Module]], Mapping[str, float]]:
+    manifest = prepared.manifest
+    ids = manifest.rows("validation")
+    targets, task = manifest.targets(ids), manifest.card.task
+    names = tuple(dict.fromkeys([metric, *WATCHED]))
+
+    def validate(modules: Mapping[str, nn.Module]) -> Mapping[str, float]:
+        logits = predict_logits(
+            modules["classifier"],
+            prepared.cache,
+            ids,
+            num_classes=targets.shape[1],
+            device=fabric.device,
+            channels_last=train.channels_last,
+            autocast=fabric.autocast,
+        )
+        scores = scores_from_logits(logits, task=task)
+        # A metric that this validation set leaves undefined must not stop a run; it then chooses the last moment.
+        found = {name: score(targets, scores, metric=name, task=task) or 0.0 for name in names}
+        if not METRICS[metric].higher_is_better:
+            found[_signed(metric)] = -found[metric]
+        return found
+
+    return validate
+
+
+def _logits(
+    model: nn.Module, prepared: Prepared, split: str, fabric: Fabric, train: TrainSpec
+) -> Float[np.ndarray, "N K"]:
+    return predict_logits(
+        model,
+        prepared.cache,
+        prepared.manifest.rows(split),  # pyright: ignore[reportArgumentType]
+        num_classes=len(prepared.manifest.card.classes),
+        device=fabric.device,
+        channels_last=train.channels_last,
+        autocast=fabric.autocast,
+    )
+
+
+def _write_result(
+    spec: StudySpec,
+    prepared: Prepared,
+    job: Job,
+    model: Classifier,
+    outputs: Mapping[str, Float[np.ndarray, "N K"]],
+    fitted: FitResult,
+    *,
+    folder: Path,
+    seconds: float,
+    fabric: Fabric,
+) -> None:
+    manifest, arm = prepared.manifest, spec.arm(job.arm)
+    card, train, network = manifest.card, spec.train_of(arm), spec.model_of(arm)
+    targets = manifest.targets(manifest.rows("validation"))
+    rows = ValidationRows(targets=targets, outputs=outputs["validation"], split="validation")
+    temperature = fit_temperature(rows, task=card.task)
+    scores = {s: scores_from_logits(logits, task=card.task, temperature=temperature) for s, logits in outputs.items()}
+    thresholds = choose_thresholds(
+        ValidationRows(targets=targets, outputs=scores["validation"], split="validation"),
+        task=card.task,
+        rule=spec.threshold,
+    )
+    tables = []
+    for split in SPLITS:
+        if split in outputs:
+            columns: dict[str, Any] = {"id": manifest.rows(split), "split": split}
+            columns |= {f"logit:{name}": outputs[split][:, k] for k, name in enumerate(card.classes)}
+            columns |= {f"score:{name}": scores[split][:, k] for k, name in enumerate(card.classes)}
+            tables.append(pl.DataFrame(columns))
+    facts = {
+        "arm": job.arm,
+        "seed": job.seed,
+        "fold": job.fold,
+        "key": job.key,
+        "temperature": temperature,
+        "thresholds": thresholds.tolist(),
+        "best_step": fitted.best_step,
+        "best_value": fitted.best_value,
+        "steps": train.steps,
+        "exact": fitted.exact,
+        "notes": list(fitted.notes),
+    }
+    timing = {
+        "seconds": seconds,
+        "images_per_second": fitted.steps_done * train.batch_size / max(fitted.seconds, 1e-9),
+        "threads": torch.get_num_threads(),
+        "device": str(fabric.device),
+        "precision": resolve_precision(train),
+    }
+    with files.atomic_folder(folder / "result") as draft:
+        files.write_parquet(draft / "predictions.parquet", pl.concat(tables))
+        files.write_json(draft / "result.json", facts)
+        files.write_json(draft / "timing.json", timing)
+        save_classifier(
+            draft / "classifier",
+            architecture=network.architecture(size=spec.data.size),
+            weights=dict(model.net.state_dict()),
+            mean=model.mean,
+            std=model.std,
+            options=network.options,
+            card=ClassifierCard(
+                task=card.task,
+                classes=card.classes,
+                size=spec.data.size,
+                channels=prepared.channels,
+                bits=spec.data.bits,
+                resize=spec.data.resize,
+                thresholds=tuple(float(t) for t in thresholds),
+                temperature=temperature,
+                modality=card.modality,
+                manifest_hash=manifest.hash(),
+                training={
+                    "study": spec.name,
+                    "arm": job.arm,
+                    "seed": job.seed,
+                    "steps": f"{fitted.best_step} of {train.steps} (best validation {_metric_name(spec, card.task)})",
+                    "data": f"{card.name}, {len(manifest.rows('train'))} training images",
+                    "raremix": __version__,
+                },
+            ),
+        )
+    files.remove_folder(folder / "checkpoints")
+
+
+def _metric_name(spec: StudySpec, task: Task) -> str:
+    return METRICS[selection_metric(spec, task)].title

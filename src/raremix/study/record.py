@@ -1,0 +1,452 @@
+"""From the results of jobs to the study's record: every number of the report, and every prediction in one table."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from raremix.core import files
+from raremix.core.errors import CorruptError
+from raremix.core.types import SPLITS, Progress
+from raremix.data.manifest import Manifest
+from raremix.evaluate.bands import bands
+from raremix.evaluate.calibration import reliability
+from raremix.evaluate.classical import holm
+from raremix.evaluate.compare import Comparison, compare
+from raremix.evaluate.curves import confusion, pr_curve, roc_curve
+from raremix.evaluate.metrics import METRICS
+from raremix.evaluate.summary import measure
+from raremix.study.pictures import pictures
+from raremix.study.prepare import Prepared
+from raremix.study.spec import StudySpec
+
+PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
+SECONDARY = ("balanced_accuracy", "auroc", "average_precision", "f1", "sensitivity", "ece")
+"""Metrics whose differences are reported as exploratory beside the primary one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a job left.
+
+    Attributes:
+        facts: `result.json`.
+        timing: `timing.json`.
+        predictions: logits and scores by manifest id, validation and test.
+        history: the log.
+        folder: the job's folder.
+    """
+
+    facts: dict[str, Any]
+    timing: dict[str, Any]
+    predictions: pl.DataFrame
+    history: list[dict[str, Any]]
+    folder: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> "Outcome":
+        """Read a job's result.
+
+        Raises:
+            CorruptError: if a file of it is damaged.
+        """
+        result = folder / "result"
+        try:
+            predictions = pl.read_parquet(result / "predictions.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise CorruptError(f"{result} is damaged ({error}): delete the folder and run the study again") from None
+        return cls(
+            facts=files.read_json(result / "result.json"),
+            timing=files.read_json(result / "timing.json"),
+            predictions=predictions,
+            history=files.read_records(folder / "log.jsonl"),
+            folder=folder,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestRows:
+    """The test rows of a study as arrays: the truth, and what every arm said.
+
+    Attributes:
+        ids: manifest ids.
+        targets: labels.
+        groups: patients.
+        attributes: subgroup columns.
+        scores: per arm, over the seeds that all its folds have.
+        thresholds: per arm, seed, row and class.
+        seeds: per arm, which seeds are there.
+    """
+
+    ids: Int[np.ndarray, " N"]
+    targets: Float[np.ndarray, "N K"]
+    groups: np.ndarray
+    attributes: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
+    thresholds: dict[str, np.ndarray]
+    seeds: dict[str, list[int]]
+
+
+def gather(
+    spec: StudySpec,
+    prepared: Mapping[int | None, Prepared],
+    outcomes: Mapping[Any, Outcome],
+    *,
+    missing: Sequence[str],
+    failed: Mapping[str, str],
+    decidable: Mapping[str, Any],
+    folder: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Compute the record.
+
+    Args:
+        spec: the study.
+        prepared: its data, by fold.
+        outcomes: the results that are there.
+        missing: jobs without a result.
+        failed: why jobs failed.
+        decidable: the smallest decidable difference, from before training.
+        folder: the run folder, where tables are written.
+        progress: called as arms are done.
+
+    Returns:
+        {"record": ..., "images": ..., "tables": ...}, ready to be written.
+    """
+    first = next(iter(prepared.values()))
+    manifest, card = first.manifest, first.manifest.card
+    metric = spec.primary_metric(card.task)
+    rows = collect(spec, manifest, outcomes)
+    arms = [arm for arm in spec.arms if arm.name in rows.scores]
+    openings = _count_openings(folder, sorted(o.facts["key"] for o in outcomes.values()))
+    record: dict[str, Any] = {
+        "study": {
+            "name": spec.name,
+            "title": spec.title,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "reference": spec.reference,
+            "primary_metric": metric,
+            "seeds": list(spec.seeds),
+            "folds": spec.folds,
+            "claim": "recipe" if len(spec.seeds) > 1 else "weights",
+            "test_openings": openings,
+            "status": "incomplete" if missing else "complete",
+            "missing": [f"{name}: {failed[name]}" if name in failed else name for name in missing],
+        },
+        "data": _describe_data(spec, first),
+        "arms": [_describe_arm(spec, arm.name, outcomes) for arm in spec.arms],
+        "decidable": dict(decidable),
+        "history": [_history(outcome, metric) for outcome in outcomes.values()],
+        "warnings": _warnings(first, outcomes),
+        "spec": spec.to_toml(),
+        "versions": {**{name: version(name) for name in PACKAGES}, "python": platform.python_version()},
+        "environment": _environment(outcomes),
+        "metrics": [],
+        "comparisons": [],
+        "curves": [],
+        "reliability": [],
+        "confusion": [],
+    }
+    tables: dict[str, pl.DataFrame] = {"predictions": all_predictions(outcomes)}
+    for number, arm in enumerate(arms):
+        if progress is not None:
+            progress("measuring", number, len(arms) + 1)
+        record["metrics"] += _metrics(spec, manifest, rows, arm.name)
+        record["curves"] += _curves(spec, manifest, rows, arm.name)
+        record["reliability"].append(_reliability(manifest, rows, arm.name, outcomes, record["metrics"]))
+        if card.task != "multilabel":
+            counts = confusion(
+                rows.targets, rows.scores[arm.name], task=card.task, thresholds=rows.thresholds[arm.name]
+            )
+            record["confusion"].append({"arm": arm.name, "counts": counts.tolist()})
+    if spec.reference in rows.scores:
+        record["comparisons"] = _comparisons(spec, manifest, rows, metric)
+    images = pictures(spec, first, rows.ids, rows.targets, {name: s.mean(axis=0) for name, s in rows.scores.items()})
+    if progress is not None:
+        progress("measuring", len(arms) + 1, len(arms) + 1)
+    if record["metrics"]:
+        tables["metrics"] = pl.DataFrame(record["metrics"], infer_schema_length=None)
+    if record["comparisons"]:
+        tables["comparisons"] = pl.DataFrame(record["comparisons"], infer_schema_length=None)
+    return {"record": record, "images": images, "tables": tables}
+
+
+def write_record(folder: Path, gathered: Mapping[str, Any]) -> None:
+    """Write record, pictures and tables into the run folder."""
+    tables = gathered["tables"]
+    files.write_parquet(folder / "predictions.parquet", tables["predictions"])
+    for name in ("metrics", "comparisons"):
+        if name in tables:
+            files.write_csv(folder / f"{name}.csv", tables[name])
+    files.write_json(folder / "images.json", gathered["images"])
+    files.write_json(folder / "record.json", gathered["record"])
+
+
+def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome]) -> TestRows:
+    """Line up what every arm and seed said about every test row.
+
+    Where the study has folds, the out-of-fold predictions of a seed are pooled, each with its fold's thresholds; a seed
+    counts once all its folds are there.
+    """
+    classes = manifest.card.classes
+    ids = np.sort(manifest.ids if spec.folds is not None else manifest.rows("test"))
+    positions = manifest.positions(ids)
+    scores: dict[str, np.ndarray] = {}
+    thresholds: dict[str, np.ndarray] = {}
+    seeds: dict[str, list[int]] = {}
+    for arm in spec.arms:
+        whole, limits, found = [], [], []
+        for seed in spec.seeds:
+            parts = [o for job, o in outcomes.items() if job.arm == arm.name and job.seed == seed]
+            if len(parts) != (spec.folds or 1):
+                continue
+            values, limit = np.full((len(ids), len(classes)), np.nan), np.full((len(ids), len(classes)), np.nan)
+            for part in parts:
+                test = part.predictions.filter(pl.col("split") == "test")
+                place = np.searchsorted(ids, test["id"].to_numpy())
+                values[place] = test.select(f"score:{name}" for name in classes).to_numpy()
+                limit[place] = part.facts["thresholds"]
+            whole.append(values)
+            limits.append(limit)
+            found.append(seed)
+        if whole:
+            scores[arm.name], thresholds[arm.name], seeds[arm.name] = np.stack(whole), np.stack(limits), found
+    frame = manifest.frame[positions]
+    return TestRows(
+        ids=ids,
+        targets=manifest.targets(ids),
+        groups=frame["group"].to_numpy(),
+        attributes={name: frame[name].cast(pl.Utf8).to_numpy() for name in spec.data.subgroups},
+        scores=scores,
+        thresholds=thresholds,
+        seeds=seeds,
+    )
+
+
+def all_predictions(outcomes: Mapping[Any, Outcome]) -> pl.DataFrame:
+    """Put every prediction of every image, arm, seed and fold into one table."""
+    if not outcomes:
+        return pl.DataFrame()
+    return pl.concat(
+        outcome.predictions.select(
+            pl.lit(job.arm).alias("arm"),
+            pl.lit(job.seed).alias("seed"),
+            pl.lit(job.fold, dtype=pl.Int64).alias("fold"),
+            pl.all(),
+        )
+        for job, outcome in outcomes.items()
+    )
+
+
+def _metrics(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> list[dict[str, Any]]:
+    table = measure(
+        rows.targets,
+        rows.scores[arm],
+        task=manifest.card.task,
+        classes=manifest.card.classes,
+        groups=rows.groups,
+        thresholds=rows.thresholds[arm],
+        train_counts=manifest.class_counts("train"),
+        attributes=rows.attributes,
+        resamples=min(2000, spec.resamples),
+    )
+    return [{"arm": arm, **row, "label": row["label"] or None} for row in table.iter_rows(named=True)]
+
+
+def _comparisons(spec: StudySpec, manifest: Manifest, rows: TestRows, primary: str) -> list[dict[str, Any]]:
+    task = manifest.card.task
+    names = [primary, *(name for name in SECONDARY if name != primary)]
+    others = [arm.name for arm in spec.arms if arm.name != spec.reference and arm.name in rows.scores]
+    entries: list[dict[str, Any]] = []
+    for metric in names:
+        found: list[Comparison] = []
+        for arm in others:
+            shared = [seed for seed in rows.seeds[arm] if seed in rows.seeds[spec.reference]]
+            pick_a = [rows.seeds[arm].index(seed) for seed in shared]
+            pick_b = [rows.seeds[spec.reference].index(seed) for seed in shared]
+            if not shared:
+                continue
+            found.append(
+                compare(
+                    rows.targets,
+                    rows.scores[arm][pick_a],
+                    rows.scores[spec.reference][pick_b],
+                    metric=metric,
+                    task=task,
+                    groups=rows.groups,
+                    thresholds_a=rows.thresholds[arm][pick_a],
+                    thresholds_b=rows.thresholds[spec.reference][pick_b],
+                    # Out-of-fold rows: the seeds of a case are averaged before the pairing.
+                    combine="metric" if spec.folds is None else "scores",
+                    claim="recipe" if len(spec.seeds) > 1 else "weights",
+                    resamples=spec.resamples,
+                )
+            )
+        corrected = iter(holm([c.p for c in found if c.p is not None]))
+        for arm, one in zip(others, found, strict=False):
+            entries.append(
+                {
+                    "arm": arm,
+                    "reference": spec.reference,
+                    "metric": metric,
+                    "primary": metric == primary,
+                    "effect": one.effect,
+                    "low": one.low,
+                    "high": one.high,
+                    "p": one.p,
+                    "p_holm": None if one.p is None else float(next(corrected)),
+                    "probability_better": one.probability_better,
+                    "n": one.n,
+                    "groups": one.groups,
+                    "positives": one.positives,
+                    "seeds": one.seeds,
+                    "note": one.note,
+                }
+            )
+    return entries
+
+
+def _curves(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> list[dict[str, Any]]:
+    card = manifest.card
+    labels = [len(card.classes) - 1] if card.task == "binary" else list(range(len(card.classes)))
+    entries = []
+    for label in labels:
+        for kind, draw in (("roc", roc_curve), ("pr", pr_curve)):
+            curve = draw(rows.targets, rows.scores[arm], task=card.task, label=label, groups=rows.groups, points=51)
+            if not len(curve.x):
+                continue
+            entries.append(
+                {
+                    "arm": arm,
+                    "label": card.classes[label],
+                    "kind": kind,
+                    "x": _rounded(curve.x),
+                    "y": _rounded(curve.y),
+                    "low": _rounded(curve.low),
+                    "high": _rounded(curve.high),
+                }
+            )
+    return entries
+
+
+def _reliability(
+    manifest: Manifest, rows: TestRows, arm: str, outcomes: Mapping[Any, Outcome], metrics: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    found = reliability(rows.targets, rows.scores[arm], task=manifest.card.task, groups=rows.groups)
+    ece = [m["value"] for m in metrics if m["arm"] == arm and m["metric"] == "ece" and m["scope"] == "overall"]
+    temperatures = [o.facts["temperature"] for o in outcomes.values() if o.facts["arm"] == arm]
+    bins = zip(found.confidence, found.observed, found.low, found.high, found.n, strict=True)
+    return {
+        "arm": arm,
+        "bins": [
+            {"confidence": float(c), "frequency": float(f), "low": float(lo), "high": float(hi), "n": round(float(n))}
+            for c, f, lo, hi, n in bins
+        ],
+        "ece": ece[0] if ece else None,
+        "temperature": float(np.mean(temperatures)),
+    }
+
+
+def _describe_data(spec: StudySpec, prepared: Prepared) -> dict[str, Any]:
+    manifest, card = prepared.manifest, prepared.manifest.card
+    train = manifest.class_counts("train")
+    return {
+        "name": card.name,
+        "task": card.task,
+        "classes": list(card.classes),
+        "modality": card.modality,
+        "licence": card.licence or None,
+        "source": card.source or None,
+        "citation": card.citation or None,
+        "images": len(manifest),
+        "groups": manifest.frame["group"].n_unique(),
+        "grouped": prepared.grouped,
+        "counts": {
+            split: dict(zip(card.classes, (int(n) for n in manifest.class_counts(split)), strict=True))
+            for split in SPLITS
+        },
+        "group_counts": {
+            split: manifest.frame["group"].gather(manifest.positions(manifest.rows(split))).n_unique()
+            for split in SPLITS
+        },
+        "imbalance_ratio": float(train.max() / max(1, train.min())),
+        "bands": dict(zip(card.classes, bands(train.astype(np.float64)), strict=True)),
+        "manifest_hash": manifest.hash(),
+        "thinned": prepared.thinned,
+    }
+
+
+def _describe_arm(spec: StudySpec, name: str, outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:
+    mine = [o for job, o in outcomes.items() if job.arm == name]
+    return {
+        "name": name,
+        "settings": spec.arm(name).settings(),
+        "steps": spec.train.steps,
+        "seconds": float(np.mean([o.timing["seconds"] for o in mine])) if mine else None,
+        "images_per_second": float(np.mean([o.timing["images_per_second"] for o in mine])) if mine else None,
+        "best_step": {
+            f"{o.facts['seed']}" + ("" if o.facts["fold"] is None else f", fold {o.facts['fold']}"): o.facts[
+                "best_step"
+            ]
+            for o in mine
+        },
+    }
+
+
+def _history(outcome: Outcome, metric: str) -> dict[str, Any]:
+    losses = [(r["step"], r["loss"]) for r in outcome.history if "loss" in r]
+    name = f"validation/{metric}"
+    values = [(r["step"], r[name]) for r in outcome.history if name in r]
+    # A curve of a report needs no more points than it has pixels.
+    losses = losses[:: max(1, len(losses) // 60)]
+    return {
+        "arm": outcome.facts["arm"],
+        "seed": outcome.facts["seed"],
+        "steps": [s for s, _ in losses],
+        "loss": [round(v, 5) for _, v in losses],
+        "metric_steps": [s for s, _ in values],
+        "metric": [round(v, 5) for _, v in values],
+        "metric_name": METRICS[metric].title if metric in METRICS else metric,
+    }
+
+
+def _warnings(prepared: Prepared, outcomes: Mapping[Any, Outcome]) -> list[str]:
+    warnings = []
+    if not prepared.grouped:
+        warnings.append(
+            "Every image counts as a patient of its own, because the data name no groups. If several images are of one "
+            "patient, these figures are too good: name the column with [data] group."
+        )
+    for outcome in outcomes.values():
+        warnings += [f"{outcome.folder.name}: {note}" for note in outcome.facts["notes"]]
+    return warnings
+
+
+def _environment(outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:
+    keys = ("device", "precision", "threads")
+    return {key: ", ".join(sorted({str(o.timing[key]) for o in outcomes.values()})) for key in keys} | {
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def _count_openings(folder: Path, keys: list[str]) -> int:
+    """Count how often test rows were scored by another set of trained classifiers; the count is kept in the run folder."""
+    path = folder / "test_openings.jsonl"
+    known = files.read_records(path)
+    digest = files.hash_value(keys)
+    if keys and digest not in {entry["classifiers"] for entry in known}:
+        files.append_record(path, {"classifiers": digest, "count": len(keys)})
+        known = files.read_records(path)
+    return len(known)
+
+
+def _rounded(values: Any) -> list[float]:
+    return [round(float(v), 4) for v in values]

@@ -1,0 +1,201 @@
+"""Run a study: prepare the data, train what is not trained yet, gather the evidence, write the report.
+
+Running the same study again resumes it: finished jobs are found by their keys, a killed one goes on from its
+checkpoint.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raremix.core import files
+from raremix.core.errors import RaremixError, StoppedError
+from raremix.core.types import Progress
+from raremix.evaluate.compare import MIN_SEEDS
+from raremix.evaluate.metrics import METRICS
+from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
+from raremix.report import write_report
+from raremix.study.jobs import Job, make_job, run_job
+from raremix.study.prepare import Prepared, prepare
+from raremix.study.record import Outcome, gather, write_record
+from raremix.study.spec import StudySpec
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlan:
+    """What a study will do, and what is done already.
+
+    Attributes:
+        folder: the run folder.
+        prepared: the data, by fold (None where there are no folds).
+        jobs: all classifiers, in the order of training.
+        done: those that have a result.
+        decidable: the smallest difference that the test set can decide, in words and as a number.
+    """
+
+    folder: Path
+    prepared: dict[int | None, Prepared]
+    jobs: tuple[Job, ...]
+    done: tuple[Job, ...]
+    decidable: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """What a study left.
+
+    Attributes:
+        folder: the run folder.
+        report: the HTML file.
+        failed: jobs that failed, with the reason.
+    """
+
+    folder: Path
+    report: Path
+    failed: dict[str, str]
+
+
+def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress | None = None) -> StudyPlan:
+    """Prepare a study's data and name its jobs; trains nothing.
+
+    Args:
+        spec: the study.
+        runs: folder of all run folders.
+        cache: the cache folder.
+        progress: called while files are read.
+
+    Raises:
+        GuardError: if the data would mislead.
+        DataError: if files or tables do not fit.
+    """
+    folder = runs / spec.name
+    folds: list[int | None] = [None] if spec.folds is None else list(range(spec.folds))
+    prepared = {fold: prepare(spec, cache=cache, fold=fold, progress=progress) for fold in folds}
+    jobs = tuple(
+        make_job(spec, prepared[fold], arm=arm, seed=seed, fold=fold)
+        for seed in spec.seeds
+        for fold in folds
+        for arm in spec.arms
+    )
+    done = tuple(job for job in jobs if (job_folder(folder, job) / "result").is_dir())
+    return StudyPlan(
+        folder=folder, prepared=prepared, jobs=jobs, done=done, decidable=smallest_decidable(spec, prepared)
+    )
+
+
+def smallest_decidable(spec: StudySpec, prepared: dict[int | None, Prepared]) -> dict[str, Any]:
+    """Say which difference of the primary metric the test rows can decide, before anything is trained."""
+    first = next(iter(prepared.values()))
+    manifest, task = first.manifest, first.manifest.card.task
+    # With folds every row is tested once.
+    ids = manifest.ids if spec.folds is not None else manifest.rows("test")
+    groups = manifest.frame["group"].gather(manifest.positions(ids)).to_numpy()
+    metric = spec.primary_metric(task)
+    found = decidable_difference(
+        manifest.targets(ids),
+        metric=metric,
+        task=task,
+        groups=groups,
+        disagreement=SEEDS_AVERAGED if len(spec.seeds) >= MIN_SEEDS else SINGLE_RUNS,
+    )
+    unit = "patients" if first.grouped else "images"
+    text = f"This test set has {found.groups:,} {unit}, {found.positives:,} of the rarest class."
+    if found.difference is not None:
+        title, points = METRICS[metric].title, 100 * found.difference
+        text += (
+            f" It can decide differences in {title[0].lower() + title[1:] if title[1:2].islower() else title}"
+            f" of about {points:.1f} points or more"
+            f" (95 %, if two arms disagree on {100 * found.disagreement:.0f} % of the cases)."
+        )
+    if found.note:
+        text += f" Note: {found.note}."
+    return {"metric": metric, "difference": found.difference, "text": text}
+
+
+def job_folder(folder: Path, job: Job) -> Path:
+    """Return a job's folder in a run folder."""
+    return folder / "jobs" / job.folder_name
+
+
+def run_study(
+    spec: StudySpec,
+    *,
+    runs: Path,
+    cache: Path,
+    progress: Callable[[str], Progress] | None = None,
+    say: Say = lambda text: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    plan: StudyPlan | None = None,
+) -> StudyResult:
+    """Run a study to its report.
+
+    Args:
+        spec: the study.
+        runs: folder of all run folders; the study's is `runs / spec.name`.
+        cache: the cache folder.
+        progress: makes the progress callback of a stretch of work from its title.
+        say: called with what a reader should know before and while it runs.
+        should_stop: asked after every training step.
+        plan: of this study, if it was made already.
+
+    Raises:
+        BusyError: if another process runs this study.
+        StoppedError: if it was asked to stop; running it again goes on.
+    """
+    folder = files.folder(runs / spec.name)
+    with files.claim(folder / ".claim", what=f"study {spec.name}"):
+        files.sweep(folder, recursive=True)
+        files.write_text(folder / "study.toml", spec.to_toml())
+        make = progress or (lambda title: lambda what, done, total: None)
+        plan = plan or plan_study(spec, runs=runs, cache=cache, progress=make("Reading images"))
+        say(str(plan.decidable["text"]))
+        failed: dict[str, str] = {}
+        for number, job in enumerate(plan.jobs, start=1):
+            where = job_folder(folder, job)
+            if (where / "result").is_dir():
+                continue
+            title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")
+            try:
+                run_job(
+                    spec,
+                    plan.prepared[job.fold],
+                    job,
+                    folder=where,
+                    cache=cache,
+                    progress=make(f"[{number}/{len(plan.jobs)}] {title}"),
+                    should_stop=should_stop,
+                )
+            except StoppedError:
+                raise
+            except RaremixError as error:
+                failed[job.folder_name] = str(error)
+                say(f"{title} failed: {error}")
+        return finish_study(spec, plan, failed=failed, progress=make("Gathering evidence"))
+
+
+def finish_study(
+    spec: StudySpec, plan: StudyPlan, *, failed: dict[str, str] | None = None, progress: Progress | None = None
+) -> StudyResult:
+    """Gather the results that are there into the record, and write the report."""
+    outcomes = load_outcomes(plan.folder, plan.jobs)
+    missing = [job.folder_name for job in plan.jobs if job not in outcomes]
+    record = gather(
+        spec,
+        plan.prepared,
+        outcomes,
+        missing=missing,
+        failed=failed or {},
+        decidable=plan.decidable,
+        folder=plan.folder,
+        progress=progress,
+    )
+    write_record(plan.folder, record)
+    return StudyResult(folder=plan.folder, report=write_report(plan.folder), failed=failed or {})
+
+
+def load_outcomes(folder: Path, jobs: Sequence[Job]) -> dict[Job, Outcome]:
+    """Read the results that are there."""
+    return {job: Outcome.read(job_folder(folder, job)) for job in jobs if (job_folder(folder, job) / "result").is_dir()}

@@ -1,0 +1,360 @@
+"""A study file, read and checked: data, model, budget, arms, seeds."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from raremix.config import Table, build, build_named, check, override, read_toml, write_toml
+from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.core.protocols import Loss, Mixer, Source
+from raremix.core.registry import look_up
+from raremix.core.types import Task
+from raremix.data.augment import AUGMENTATIONS
+from raremix.data.samplers import SAMPLERS
+from raremix.data.sources import SOURCES
+from raremix.evaluate.metrics import METRICS
+from raremix.losses import LOSSES
+from raremix.mix import MIXERS
+from raremix.models import ClassifierSpec
+from raremix.train import TrainSpec
+
+PARTS = ("mix", "augment", "sampler", "loss")
+"""The tables that an arm may set; the same tables at the top of the file are the defaults of every arm."""
+
+FIXED = ("steps", "batch_size", "devices", "accelerator", "validations", "metric")
+"""Keys of [train] that no arm may change: they would make the comparison unfair."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSpec:
+    """The [split] table: how rows without a split are divided, always by group and stratified by class.
+
+    Attributes:
+        validation: share of the groups that chooses epochs, thresholds and temperature.
+        test: share that is opened once; unused where the data bring a test split.
+        seed: of the division; it is the same for every arm and seed.
+    """
+
+    validation: float = 0.15
+    test: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinSpec:
+    """The [data.thin] table: make classes rare on purpose, in the training split only.
+
+    Attributes:
+        counts: training images to keep, by class; the others keep all.
+        classes: classes that keep one training image to `ratio` others.
+        ratio: see `classes`.
+        imbalance_ratio: exponential long tail over all classes, largest over smallest.
+        seed: which images stay.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    ratio: float = 9.0
+    imbalance_ratio: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSpec:
+    """The [data] table without the source's own keys: how images are prepared.
+
+    Attributes:
+        size: side of the square images in pixels.
+        channels: 1 to 4; by default what the files hold.
+        bits: 8 or 16.
+        resize: "pad" keeps the whole image, "crop" fills the square, "stretch" ignores the aspect.
+        subgroups: columns by which results are broken down (sex, age_band, device ...).
+        thin: classes made rare on purpose.
+        cache: folder of decoded images; by default the user's cache folder.
+    """
+
+    size: int = 64
+    channels: int | None = None
+    bits: Literal[8, 16] = 8
+    resize: Literal["pad", "crop", "stretch"] = "pad"
+    subgroups: tuple[str, ...] = ()
+    thin: ThinSpec | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmSpec:
+    """One [[arm]]: a training recipe.
+
+    Attributes:
+        name: unique; names folders.
+        mix, augment, sampler, loss: tables with a name.
+        model: changes to [model].
+        train: changes to [train] (learning rate, weight decay ...; not the budget).
+    """
+
+    name: str
+    mix: Table
+    augment: Table
+    sampler: Table
+    loss: Table
+    model: Table = field(default_factory=dict)
+    train: Table = field(default_factory=dict)
+
+    def settings(self) -> Table:
+        """Return what the arm is made of, for tables and keys."""
+        return {key: value for key, value in asdict(self).items() if key != "name" and value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySpec:
+    """A whole study.
+
+    Attributes:
+        name: names the run folder.
+        title: heading of the report.
+        seeds: one run per arm and seed; at least 3 for a claim about recipes.
+        reference: the arm that the others are compared with.
+        metric: primary metric, named before the run; by default AUROC for binary, balanced accuracy for multiclass, and
+            macro AUROC for multilabel.
+        folds: grouped folds for sets too small for a hold-out; None uses the split.
+        resamples: bootstrap resamples of every interval.
+        threshold: how decision thresholds are chosen on validation images.
+        source: where the images come from.
+        source_table: the source as it stands in the file.
+        data, split, model, train: see their classes.
+        arms: the recipes.
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    reference: str
+    metric: str
+    folds: int | None
+    resamples: int
+    threshold: Literal["youden", "f1", "half"]
+    source: Source
+    source_table: Table
+    data: DataSpec
+    split: SplitSpec
+    model: ClassifierSpec
+    train: TrainSpec
+    arms: tuple[ArmSpec, ...]
+
+    def arm(self, name: str) -> ArmSpec:
+        """Return an arm by name.
+
+        Raises:
+            UnknownNameError: if there is none of that name.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise UnknownNameError("arm", name, [arm.name for arm in self.arms])
+
+    def primary_metric(self, task: Task) -> str:
+        """Return the metric that decides, for a task."""
+        if self.metric != "auto":
+            return self.metric
+        return "balanced_accuracy" if task == "multiclass" else "auroc"
+
+    def model_of(self, arm: ArmSpec) -> ClassifierSpec:
+        """Return the [model] table with an arm's changes."""
+        return build(ClassifierSpec, {**asdict(self.model), **arm.model}, where=f"arm.{arm.name}.model")
+
+    def train_of(self, arm: ArmSpec) -> TrainSpec:
+        """Return the [train] table with an arm's changes."""
+        return build(TrainSpec, {**asdict(self.train), **arm.train}, where=f"arm.{arm.name}.train")
+
+    def to_toml(self) -> str:
+        """Return the resolved study: every setting, defaults included."""
+        return write_toml(
+            {
+                "study": {
+                    "name": self.name,
+                    "title": self.title,
+                    "seeds": list(self.seeds),
+                    "reference": self.reference,
+                    "metric": self.metric,
+                    "folds": self.folds,
+                    "resamples": self.resamples,
+                    "threshold": self.threshold,
+                },
+                "data": {**self.source_table, **asdict(self.data)},
+                "split": asdict(self.split),
+                "model": asdict(self.model),
+                "train": asdict(self.train),
+                "arm": [asdict(arm) for arm in self.arms],
+            }
+        )
+
+
+def read_study(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
+    """Read a study file.
+
+    Args:
+        path: the TOML file; relative paths in it start from its folder.
+        settings: overrides as `key.of.table=value`.
+
+    Raises:
+        ConfigError: naming the key that does not fit.
+        UnknownNameError: for a table, key, arm or method that does not exist.
+    """
+    table = override(read_toml(path), settings)
+    table.setdefault("study", {}).setdefault("name", path.stem)
+    return parse_study(table, base=path.parent)
+
+
+def parse_study(table: Table, *, base: Path) -> StudySpec:
+    """Turn a study's tables into objects; everything that can be wrong in a file is found here, before any work.
+
+    Args:
+        table: as read from TOML.
+        base: folder that relative paths start from.
+    """
+    known = {"study", "data", "split", "model", "train", "arm", *PARTS}
+    for key in table:
+        if key not in known:
+            raise UnknownNameError("table of the study file", key, known)
+    study = build(_StudyTable, table.get("study", {}), where="study")
+    own = {key: value for key, value in table.get("data", {}).items() if key in DataSpec.__slots__}
+    source_table = _absolute({k: v for k, v in table.get("data", {}).items() if k not in own}, base)
+    if isinstance(own.get("thin"), dict):
+        own["thin"] = build(ThinSpec, own["thin"], where="data.thin")
+    data = build(DataSpec, own, where="data")
+    rest = dict(source_table)
+    make = look_up(SOURCES, rest.pop("source", "phantom"), kind="data source")
+    source = build(make, rest, where="data", size=data.size, attributes=data.subgroups)
+    model = build(ClassifierSpec, _absolute(table.get("model", {}), base), where="model")
+    train = build(TrainSpec, table.get("train", {}), where="train")
+    arms = _arms(table)
+    reference = study.reference or arms[0].name
+    spec = StudySpec(
+        name=study.name,
+        title=study.title or study.name,
+        seeds=study.seeds,
+        reference=reference,
+        metric=study.metric,
+        folds=study.folds,
+        resamples=study.resamples,
+        threshold=study.threshold,
+        source=source,
+        source_table=source_table,
+        data=data,
+        split=build(SplitSpec, table.get("split", {}), where="split"),
+        model=model,
+        train=train,
+        arms=arms,
+    )
+    _check(spec)
+    return spec
+
+
+def mixer_of(arm: ArmSpec) -> Mixer:
+    """Build an arm's mixer."""
+    return build_named(MIXERS, arm.mix, kind="mixer", where=f"arm.{arm.name}.mix")
+
+
+def augmentation_of(arm: ArmSpec, *, modality: str) -> Any:
+    """Build an arm's augmentation for a modality."""
+    return build_named(
+        AUGMENTATIONS, arm.augment, kind="augmentation", where=f"arm.{arm.name}.augment", modality=modality
+    )
+
+
+def loss_of(arm: ArmSpec, *, task: Task, class_counts: tuple[float, ...]) -> Loss:
+    """Build an arm's loss; `name = "auto"` is binary cross-entropy for multilabel tasks, else cross-entropy."""
+    table = dict(arm.loss)
+    if table.get("name", "auto") == "auto":
+        table["name"] = "binary_cross_entropy" if task == "multilabel" else "cross_entropy"
+    return build_named(LOSSES, table, kind="loss", where=f"arm.{arm.name}.loss", class_counts=class_counts)
+
+
+def sampler_of(arm: ArmSpec, *, targets: Any, seed: int) -> Any:
+    """Build an arm's sampler."""
+    return build_named(
+        SAMPLERS, arm.sampler, kind="sampler", where=f"arm.{arm.name}.sampler", targets=targets, seed=seed
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StudyTable:
+    name: str
+    title: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    reference: str = ""
+    metric: str = "auto"
+    folds: int | None = None
+    resamples: int = 10_000
+    threshold: Literal["youden", "f1", "half"] = "youden"
+
+
+def _arms(table: Table) -> tuple[ArmSpec, ...]:
+    entries = table.get("arm", [{"name": "baseline"}])
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError("expected at least one [[arm]] with a name")
+    defaults = {"mix": {"name": "none"}, "augment": {"name": "none"}, "sampler": {"name": "natural"}, "loss": {}}
+    arms: list[ArmSpec] = []
+    for entry in entries:
+        name = entry.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError("every [[arm]] needs a name")
+        if not all(ch.isalnum() or ch in "-_+." for ch in name) or name.startswith("."):
+            raise ConfigError(f"arm {name!r}: a name is made of letters, digits and - _ + . since it names a folder")
+        if any(arm.name == name for arm in arms):
+            raise ConfigError(f"two arms are called {name!r}: give each a name of its own")
+        tables: Table = {}
+        for part in PARTS:
+            chosen = entry.get(part, table.get(part, defaults[part]))
+            tables[part] = (
+                {"name": chosen} if isinstance(chosen, str) else check(chosen, Table, where=f"arm.{name}.{part}")
+            )
+        for key in set(entry) - {"name", "model", "train", *PARTS}:
+            raise UnknownNameError(f"key of arm {name}", key, ["name", "model", "train", *PARTS])
+        train = check(entry.get("train", {}), Table, where=f"arm.{name}.train")
+        for key in set(train) & set(FIXED):
+            raise ConfigError(f"arm.{name}.train.{key}: every arm gets the same {key}; set it in [train]")
+        model = check(entry.get("model", {}), Table, where=f"arm.{name}.model")
+        arms.append(ArmSpec(name=name, model=model, train=train, **tables))
+    return tuple(arms)
+
+
+def _check(spec: StudySpec) -> None:
+    """Build every part once, so that a wrong key in the last arm is found before the first is trained."""
+    spec.arm(spec.reference)
+    for arm in spec.arms:
+        mixer_of(arm)
+        augmentation_of(arm, modality="other")
+        loss_of(arm, task="multiclass", class_counts=(1.0, 1.0))
+        sampler_table = dict(arm.sampler)
+        if sampler_table.get("name") not in SAMPLERS:
+            raise UnknownNameError("sampler", str(sampler_table.get("name")), SAMPLERS)
+        spec.model_of(arm)
+        spec.train_of(arm)
+    if spec.metric != "auto" and spec.metric not in METRICS:
+        raise UnknownNameError("metric", spec.metric, METRICS)
+    if spec.train.metric != "auto" and spec.train.metric not in METRICS:
+        raise UnknownNameError("metric", spec.train.metric, METRICS)
+    if not spec.seeds or len(set(spec.seeds)) != len(spec.seeds):
+        raise ConfigError(f"study.seeds = {list(spec.seeds)}: expected different whole numbers")
+    if spec.train.steps < 1 or spec.train.batch_size < 1:
+        raise ConfigError("train.steps and train.batch_size must be at least 1")
+    if spec.train.batch_size % spec.train.devices:
+        raise ConfigError(
+            f"train.batch_size = {spec.train.batch_size} must be divisible by devices = {spec.train.devices}"
+        )
+    if spec.folds is not None and spec.folds < 2:
+        raise ConfigError(f"study.folds = {spec.folds}: expected at least 2, or leave it out")
+    if not 8 <= spec.data.size <= 4096:
+        raise ConfigError(f"data.size = {spec.data.size}: expected 8 to 4096 pixels")
+
+
+def _absolute(table: Table, base: Path) -> Table:
+    resolved = dict(table)
+    for key in ("path", "groups", "weights"):
+        value = resolved.get(key)
+        if isinstance(value, str) and not Path(value).expanduser().is_absolute():
+            resolved[key] = str((base / value).resolve())
+    return resolved

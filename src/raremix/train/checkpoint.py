@@ -1,0 +1,182 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder of safetensors and JSON files whose `manifest.json`, written last, names each of them with its
+SHA-256. "Latest" is the newest folder whose manifest verifies; a damaged one is named and passed over. Two are kept.
+"""
+
+import platform
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from raremix.core import files
+from raremix.core.errors import CorruptError, ResumeError
+
+Tensors = dict[str, Tensor]
+KEEP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a checkpoint holds.
+
+    Attributes:
+        step: optimiser steps done.
+        tensors: named groups of tensors ("modules/classifier", "average/classifier", "optimizers/classifier", ...).
+        state: everything else: step, best so far, settings of the optimisers, environment, identity.
+    """
+
+    step: int
+    tensors: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+def save(folder: Path, snapshot: Snapshot) -> Path:
+    """Write a checkpoint and drop all but the newest ones.
+
+    Raises:
+        StorageError: if it cannot be written; earlier checkpoints stay as they are.
+    """
+    target = folder / f"step-{snapshot.step:08d}"
+    files.folder(target)
+    names = {}
+    for group, tensors in snapshot.tensors.items():
+        name = group.replace("/", ".") + ".safetensors"
+        files.write_tensors(target / name, tensors)
+        names[name] = files.hash_file(target / name)
+    files.write_json(target / "state.json", snapshot.state)
+    names["state.json"] = files.hash_file(target / "state.json")
+    files.write_json(target / "manifest.json", {"step": snapshot.step, "files": names})
+    for old in checkpoints(folder)[:-KEEP]:
+        files.remove_folder(old)
+    return target
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the folders that have a manifest, oldest first."""
+    return sorted(path.parent for path in folder.glob("step-*/manifest.json"))
+
+
+def latest(folder: Path) -> Snapshot | None:
+    """Return the newest checkpoint that verifies, or None.
+
+    Damaged checkpoints are passed over with a warning that names the file.
+    """
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load(path)
+        except CorruptError as error:
+            warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+    return None
+
+
+def load(path: Path) -> Snapshot:
+    """Read a checkpoint after checking every file against the manifest.
+
+    Raises:
+        CorruptError: naming the file that is missing or damaged.
+    """
+    manifest = files.read_json(path / "manifest.json")
+    try:
+        step, names = int(manifest["step"]), dict(manifest["files"])
+    except (KeyError, TypeError, ValueError):
+        raise CorruptError(f"{path / 'manifest.json'} is damaged: delete the folder {path.name}") from None
+    for name, digest in names.items():
+        if not (path / name).is_file() or files.hash_file(path / name) != digest:
+            raise CorruptError(f"{path / name} is missing or damaged: an older checkpoint is used if there is one")
+    tensors = {
+        name.removesuffix(".safetensors").replace(".", "/", 1): safetensors.torch.load_file(path / name)
+        for name in names
+        if name.endswith(".safetensors")
+    }
+    return Snapshot(step=step, tensors=tensors, state=files.read_json(path / "state.json"))
+
+
+def remove_all(folder: Path) -> None:
+    """Remove all checkpoints of a finished run."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
+    """Split an optimiser's state into tensors and JSON."""
+    state = optimizer.state_dict()
+    tensors: Tensors = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}/{key}"] = value
+            else:
+                scalars.setdefault(str(index), {})[key] = value
+    return tensors, {"scalars": scalars, "param_groups": state["param_groups"]}
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, settings: Mapping[str, Any]) -> None:
+    """Load what `pack_optimizer` split."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split("/", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    for index, values in settings["scalars"].items():
+        state.setdefault(int(index), {}).update(values)
+    # JSON turns tuples into lists; optimisers compare neither, but keep betas as the tuple that they were.
+    groups = [
+        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
+        for group in settings["param_groups"]
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def environment(*, device: torch.device, precision: str, channels_last: bool, ranks: int) -> dict[str, Any]:
+    """Describe what the bits of a run depend on beside its inputs."""
+    capability = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    )
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": device.type,
+        "capability": capability,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "channels_last": channels_last,
+        "ranks": ranks,
+    }
+
+
+def check_identity(snapshot: Snapshot, identity: str) -> None:
+    """Refuse a checkpoint of another run.
+
+    Raises:
+        ResumeError: if data or configuration differ.
+    """
+    if snapshot.state["identity"] != identity:
+        raise ResumeError(
+            "the checkpoint was written with other data or another configuration: "
+            "choose another output folder, or delete the checkpoints to begin anew"
+        )
+
+
+def differences(snapshot: Snapshot, now: Mapping[str, Any]) -> list[str]:
+    """Name what differs between the environment of a checkpoint and this one."""
+    then = snapshot.state["environment"]
+    return [f"{key}: {then.get(key)} -> {value}" for key, value in now.items() if then.get(key) != value]
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return a module without the wrappers that devices and ranks put around it."""
+    inner = getattr(module, "module", None)
+    return unwrap(inner) if isinstance(inner, nn.Module) else module
+
+
+def plain_state(module: nn.Module) -> Tensors:
+    """Return the state of an unwrapped module, detached."""
+    return {name: tensor.detach() for name, tensor in unwrap(module).state_dict().items()}

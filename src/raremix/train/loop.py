@@ -1,0 +1,392 @@
+"""The one training loop. It reads top to bottom.
+
+Budgets are in optimiser steps. The batch, the mixing, dropout and the learning rate of a step are functions of its
+number, so a run that is killed at any moment and resumed ends with the same bits on a CPU (same threads, precision,
+versions).
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from raremix.core import files
+from raremix.core.errors import RunError, StoppedError
+from raremix.core.protocols import Trainable
+from raremix.core.random import torch_seed
+from raremix.core.types import Batch, Progress
+from raremix.train import checkpoint
+from raremix.train.average import start_averages, update_averages
+from raremix.train.feed import Feed
+from raremix.train.log import Log
+from raremix.train.schedule import Schedule, rate_factor
+
+Precision = Literal["auto", "32", "bf16", "16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec:
+    """The [train] table: budget, optimiser, validation, device.
+
+    Attributes:
+        steps: optimiser steps; the same for every arm, so that arms with more images do not get more training.
+        batch_size: images per step over all ranks.
+        optimizer: any optimiser of timm by name ("adamw", "sgd", "lamb", ...).
+        learning_rate: peak learning rate.
+        weight_decay: weight decay; biases and normalisation are spared.
+        warmup: share of the steps with a rising learning rate.
+        schedule: "cosine" or "constant".
+        clip: largest norm of the gradient, or None.
+        average: decay of the weight average that is validated and kept, or None to keep the raw weights.
+        validations: how often the validation images are scored; the best moment is kept.
+        metric: validation metric that chooses the moment; "auto" is the study's primary metric.
+        checkpoints: how many checkpoints are written on the way.
+        precision: "32", "bf16", "16", or "auto": bf16 where the device computes in it, else 32.
+        channels_last: memory format of images and weights.
+        accelerator: "auto", "cpu", "cuda", "mps".
+        devices: processes; more than one trains by DistributedDataParallel.
+        sync_batchnorm: share batch statistics between the ranks.
+        workers: threads that make batches ahead.
+        deterministic: same bits on a GPU too, where its kernels allow.
+        tensorboard: write TensorBoard events beside the log.
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    schedule: Schedule = "cosine"
+    clip: float | None = 1.0
+    average: float | None = 0.998
+    validations: int = 8
+    metric: str = "auto"
+    checkpoints: int = 4
+    precision: Precision = "auto"
+    channels_last: bool = True
+    accelerator: str = "auto"
+    devices: int = 1
+    sync_batchnorm: bool = False
+    workers: int = 1
+    deterministic: bool = False
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        best_step: step after which the validation metric was best.
+        best_value: its value there.
+        weights: the kept state of every module, by name.
+        exact: False if the run was resumed in another environment than it began in.
+        seconds: time in the training steps of this process.
+        steps_done: steps done by this process.
+        notes: what a reader of the result should know.
+    """
+
+    best_step: int
+    best_value: float | None
+    weights: dict[str, dict[str, Tensor]]
+    exact: bool
+    seconds: float
+    steps_done: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Best:
+    step: int = 0
+    value: float | None = None
+    weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+def make_fabric(spec: TrainSpec) -> Fabric:
+    """Build the Fabric that a [train] table asks for; the caller launches it where there are several devices."""
+    strategy = "auto" if spec.devices == 1 else "ddp_spawn"
+    precision = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[resolve_precision(spec)]
+    with warnings.catch_warnings():
+        # Fabric asks users to tune matmul precision and data loaders; raremix uses neither.
+        warnings.simplefilter("ignore")
+        return Fabric(accelerator=spec.accelerator, devices=spec.devices, strategy=strategy, precision=precision)  # pyright: ignore[reportArgumentType]
+
+
+def resolve_precision(spec: TrainSpec) -> Literal["32", "bf16", "16"]:
+    """Turn "auto" into bf16 where the device computes in it, else 32 bits.
+
+    On a CPU without AMX or AVX512-BF16, bf16 is emulated and two to three times slower than 32 bits.
+    """
+    if spec.precision != "auto":
+        return spec.precision
+    if spec.accelerator in {"auto", "cuda", "gpu"} and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "32"
+    if spec.accelerator in {"auto", "mps"} and torch.backends.mps.is_available():
+        return "32"
+    capable = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if capable else "32"
+
+
+def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
+    task: Trainable,
+    feed: Feed,
+    *,
+    spec: TrainSpec,
+    fabric: Fabric,
+    folder: Path,
+    identity: str,
+    validate: Callable[[Mapping[str, nn.Module]], Mapping[str, float]] | None = None,
+    metric: str | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FitResult:
+    """Train for `spec.steps` steps, resuming from the newest checkpoint in `folder` if there is one.
+
+    Args:
+        task: what to train.
+        feed: makes the batch of any step.
+        spec: budget, schedule, validation.
+        fabric: device, precision and ranks.
+        folder: holds `log.jsonl` and `checkpoints/`.
+        identity: hash of data and configuration; a checkpoint of another one is refused.
+        validate: scores modules (the averaged ones where an average is kept) on validation images.
+        metric: the entry of `validate`'s result whose maximum is kept; the last step is kept without it.
+        progress: called after every step.
+        should_stop: asked after every step; if it says yes, a checkpoint is written and `StoppedError` raised.
+
+    Raises:
+        ResumeError: if the checkpoints are of another run.
+        RunError: if the loss is no longer finite.
+        StoppedError: if it was asked to stop.
+    """
+    optimizers = dict(task.optimizers)
+    for name, module in task.modules.items():
+        if spec.channels_last:
+            module = module.to(memory_format=torch.channels_last)  # noqa: PLW2901
+        if spec.sync_batchnorm and fabric.world_size > 1:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # noqa: PLW2901
+        task.modules[name] = fabric.setup_module(module)
+    movers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
+    averages = start_averages(task, decay=spec.average)
+    base_rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
+    environment = checkpoint.environment(
+        device=fabric.device,
+        precision=resolve_precision(spec),
+        channels_last=spec.channels_last,
+        ranks=fabric.world_size,
+    )
+    best, first, exact, notes = _Best(), 0, True, []
+
+    log = Log(folder, enabled=fabric.is_global_zero, tensorboard=spec.tensorboard)
+    if fabric.is_global_zero:
+        files.sweep(folder / "checkpoints", recursive=True)
+    snapshot = checkpoint.latest(folder / "checkpoints")
+    if snapshot is not None:
+        checkpoint.check_identity(snapshot, identity)
+        first = snapshot.step
+        best = _restore(snapshot, task, averages, optimizers)
+        changed = checkpoint.differences(snapshot, environment)
+        exact = bool(snapshot.state["exact"]) and not changed
+        if changed:
+            notes.append(f"resumed-inexact at step {first}: {'; '.join(changed)}")
+            warnings.warn(f"resumed under other conditions, so not bit for bit: {'; '.join(changed)}", stacklevel=2)
+    fabric.barrier()
+    log.rewind(first)
+
+    def save(step: int) -> None:
+        if fabric.is_global_zero:
+            snapshot = _snapshot(step, task, averages, optimizers, best)
+            snapshot.state.update(identity=identity, environment=environment, exact=exact)
+            checkpoint.save(folder / "checkpoints", snapshot)
+        fabric.barrier()
+
+    validate_at = _moments(spec.steps, spec.validations)
+    save_at = _moments(spec.steps, spec.checkpoints)
+    log_every = max(1, spec.steps // 200)
+    warmup = round(spec.warmup * spec.steps)
+    seconds, done = 0.0, 0
+
+    with (
+        torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []),
+        _determinism(spec.deterministic),
+    ):
+        for step, cpu_batch in enumerate(
+            feed.batches(first, spec.steps, workers=spec.workers, prefetch=2), start=first
+        ):
+            started = time.perf_counter()
+            torch.manual_seed(torch_seed(feed.seed, "dropout", step, feed.rank))
+            factor = rate_factor(step, steps=spec.steps, warmup=warmup, schedule=spec.schedule)
+            batch = _to_device(cpu_batch, fabric, channels_last=spec.channels_last)
+            losses = _step(task, batch, movers, base_rates, fabric, step=step, factor=factor, clip=spec.clip)
+            update_averages(task, averages, decay=spec.average, step=step)
+            seconds, done = seconds + time.perf_counter() - started, done + 1
+
+            if (step + 1) % log_every == 0 or step + 1 == spec.steps:
+                log.add(step + 1, _finite(losses, step + 1) | {"rate": factor})
+            if step + 1 in validate_at and validate is not None:
+                _validate(task, averages, best, step + 1, validate, metric, fabric, log)
+            stopping = fabric.broadcast(should_stop()) if fabric.world_size > 1 else should_stop()
+            if (step + 1 in save_at and step + 1 < spec.steps) or stopping:
+                save(step + 1)
+            if progress is not None:
+                progress("training", step + 1, spec.steps)
+            if stopping:
+                log.close()
+                raise StoppedError(f"stopped after step {step + 1} of {spec.steps}: run the same command to go on")
+
+    log.close()
+    if not best.weights:
+        best = _Best(step=spec.steps, value=best.value, weights=_kept(task, averages))
+    return FitResult(
+        best_step=best.step,
+        best_value=best.value,
+        weights=best.weights,
+        exact=exact,
+        seconds=seconds,
+        steps_done=done,
+        notes=tuple(notes),
+    )
+
+
+def _step(
+    task: Trainable,
+    batch: Batch,
+    movers: Mapping[str, Any],
+    base_rates: Mapping[str, list[float]],
+    fabric: Fabric,
+    *,
+    step: int,
+    factor: float,
+    clip: float | None,
+) -> dict[str, Tensor]:
+    losses: dict[str, Tensor] = {}
+    for phase, mover in movers.items():
+        for group, rate in zip(mover.param_groups, base_rates[phase], strict=True):
+            group["lr"] = rate * factor
+        mover.zero_grad(set_to_none=True)
+        found = task.loss(phase, batch, step=step)
+        fabric.backward(found["loss"])
+        if clip is not None:
+            _clip(task, mover, fabric, clip)
+        mover.step()
+        losses |= {name if len(movers) == 1 else f"{phase}/{name}": value.detach() for name, value in found.items()}
+    return losses
+
+
+def _clip(task: Trainable, mover: Any, fabric: Fabric, clip: float) -> None:
+    parameters = [p for group in mover.param_groups for p in group["params"]]
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is not None:
+        scaler.unscale_(mover.optimizer)
+    nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+
+
+def _to_device(batch: Batch, fabric: Fabric, *, channels_last: bool) -> Batch:
+    return batch.to(fabric.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _finite(losses: Mapping[str, Tensor], step: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in losses.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise RunError(f"{name} is {value} at step {step}: lower [train] learning_rate, or set precision = '32'")
+    return values
+
+
+def _moments(steps: int, count: int) -> frozenset[int]:
+    if count <= 0:
+        return frozenset()
+    return frozenset(round(steps * (i + 1) / count) for i in range(min(count, steps)))
+
+
+def _validate(
+    task: Trainable,
+    averages: Mapping[str, nn.Module],
+    best: _Best,
+    step: int,
+    validate: Callable[[Mapping[str, nn.Module]], Mapping[str, float]],
+    metric: str | None,
+    fabric: Fabric,
+    log: Log,
+) -> None:
+    scored = {name: averages.get(name, module) for name, module in task.modules.items()}
+    training = {name: module.training for name, module in scored.items()}
+    for module in scored.values():
+        module.eval()
+    with torch.inference_mode():
+        values = dict(validate(scored)) if fabric.is_global_zero else {}
+    for name, module in scored.items():
+        module.train(training[name])
+    values = fabric.broadcast(values)
+    log.add(step, {f"validation/{name}": value for name, value in values.items()})
+    if metric is None:
+        return
+    value = values[metric]
+    # On a tie the later moment is kept: it has seen more of the schedule.
+    if best.value is None or value >= best.value:
+        best.step, best.value, best.weights = step, value, _kept(task, averages)
+
+
+def _kept(task: Trainable, averages: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
+    return {
+        name: {
+            k: v.detach().to("cpu", copy=True) for k, v in checkpoint.plain_state(averages.get(name, module)).items()
+        }
+        for name, module in task.modules.items()
+    }
+
+
+def _snapshot(
+    step: int,
+    task: Trainable,
+    averages: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    best: _Best,
+) -> checkpoint.Snapshot:
+    tensors = {f"modules/{name}": checkpoint.plain_state(module) for name, module in task.modules.items()}
+    tensors |= {f"average/{name}": checkpoint.plain_state(module) for name, module in averages.items()}
+    tensors |= {f"best/{name}": weights for name, weights in best.weights.items()}
+    settings = {}
+    for name, optimizer in optimizers.items():
+        tensors[f"optimizers/{name}"], settings[name] = checkpoint.pack_optimizer(optimizer)
+    state = {"optimizers": settings, "best": {"step": best.step, "value": best.value}}
+    return checkpoint.Snapshot(step=step, tensors=tensors, state=state)
+
+
+def _restore(
+    snapshot: checkpoint.Snapshot,
+    task: Trainable,
+    averages: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> _Best:
+    for name, module in task.modules.items():
+        checkpoint.unwrap(module).load_state_dict(snapshot.tensors[f"modules/{name}"])
+    for name, average in averages.items():
+        average.load_state_dict(snapshot.tensors[f"average/{name}"])
+    for name, optimizer in optimizers.items():
+        tensors = snapshot.tensors.get(f"optimizers/{name}", {})
+        checkpoint.unpack_optimizer(optimizer, tensors, snapshot.state["optimizers"][name])
+    weights = {
+        group.removeprefix("best/"): tensors for group, tensors in snapshot.tensors.items() if group.startswith("best/")
+    }
+    return _Best(step=snapshot.state["best"]["step"], value=snapshot.state["best"]["value"], weights=weights)
+
+
+@contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
