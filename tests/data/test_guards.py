@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.toys import multilabel_manifest, pictures, toy_manifest
 
 from raremix.core.errors import GuardError, LeakageError, ManifestError, UnknownNameError
 from raremix.data import guards
 from raremix.data.manifest import Manifest
-from tests.data.toys import multilabel_manifest, pictures, toy_manifest
 
 
 def check(manifest: Manifest, **options: object) -> None:
@@ -27,7 +27,9 @@ def test_clean_manifest_passes(tmp_path: Path) -> None:
 
 def test_group_in_two_splits() -> None:
     manifest = toy_manifest([0, 1, 0, 1], groups=["p", "q", "p", "q"], splits=["train", "train", "test", None])
-    with pytest.raises(LeakageError, match=r"1 group is in two splits: p \(row 0 in train, row 2 in test\): split by group"):
+    with pytest.raises(
+        LeakageError, match=r"1 group is in two splits: p \(row 0 in train, row 2 in test\): split by group"
+    ):
         check(manifest)
 
 
@@ -44,7 +46,9 @@ def test_at_most_five_groups_are_named() -> None:
 def test_file_in_two_splits() -> None:
     same = ["AB12" + "0" * 60, "c" * 64, "ab12" + "0" * 60]
     manifest = toy_manifest([0, 1, 0], splits=["train", "train", "validation"], sha256=same)
-    with pytest.raises(LeakageError, match=r"1 file is in two splits, by content: ab120000 \(row 0 in train, row 2 in valid"):
+    with pytest.raises(
+        LeakageError, match=r"1 file is in two splits, by content: ab120000 \(row 0 in train, row 2 in valid"
+    ):
         check(manifest)
     check(manifest.with_split(["train", "train", "train"]))
     check(manifest.with_split(["train", "train", None]))

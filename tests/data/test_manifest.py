@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tests.data.toys import toy_manifest
 
 from raremix.core.errors import ManifestError, TargetError, UnknownNameError
 from raremix.data.manifest import Card, Manifest, listed
-from tests.data.toys import toy_manifest
 
 CARD = Card(name="toy", task="multilabel", classes=("a", "b"))
 
@@ -113,7 +113,11 @@ def test_hash_is_pinned() -> None:
         ({"mask": [None, "../y.png"]}, ManifestError, "a mask must be relative"),
         ({"id": [4, 4]}, ManifestError, "ids must be unique"),
         ({"id": [-1, 4]}, ManifestError, "ids must be unique and >= 0"),
-        ({"split": ["train", "tset"]}, ManifestError, r"unknown split tset in row 1 .*expected train, validation, test"),
+        (
+            {"split": ["train", "tset"]},
+            ManifestError,
+            r"unknown split tset in row 1 .*expected train, validation, test",
+        ),
         ({"origin": ["real", "fake"]}, ManifestError, "unknown origin fake"),
         ({"target:a": [1, 2]}, TargetError, "1, 0 or empty: look at row 1"),
         ({"target:a": [1, -1]}, TargetError, "1, 0 or empty"),
@@ -162,7 +166,9 @@ def test_card_refused(facts: dict, words: str) -> None:
 def test_card_files(tmp_path: Path) -> None:
     card = Card(name="toy", task="multilabel", classes=("a", "b"), modality="fundus", notes="n")
     assert Card.read(card.write(tmp_path / "card.json")) == card
-    (tmp_path / "card.toml").write_text('name = "toy"\ntask = "multilabel"\nclasses = ["a", "b"]\nmodality = "fundus"\nnotes = "n"')
+    (tmp_path / "card.toml").write_text(
+        'name = "toy"\ntask = "multilabel"\nclasses = ["a", "b"]\nmodality = "fundus"\nnotes = "n"'
+    )
     assert Card.read(tmp_path / "card.toml") == card
     (tmp_path / "card.json").write_text(json.dumps({"name": "x", "task": "binary", "clases": ["a", "b"]}))
     with pytest.raises(UnknownNameError, match="did you mean 'classes'"):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from tests.data.toys import multilabel_manifest, toy_manifest
 
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.data.manifest import Manifest
 from raremix.data.subset import thin, thin_to_long_tail, thin_to_ratio
-from tests.data.toys import multilabel_manifest, toy_manifest
 
 
 def toy() -> Manifest:
@@ -41,23 +41,23 @@ def test_choices_are_nested_and_depend_on_the_seed() -> None:
 
 
 def test_ratio() -> None:
-    assert thin_to_ratio(toy(), classes=["c1"], ratio=9, seed=0).class_counts("train").tolist() == [60, 7]
-    assert thin_to_ratio(toy(), classes=["c0"], ratio=9, seed=0).class_counts("train").tolist() == [3, 30]
+    assert thin_to_ratio(toy(), classes=["c1"], ratio=9.0, seed=0).class_counts("train").tolist() == [60, 7]
+    assert thin_to_ratio(toy(), classes=["c0"], ratio=9.0, seed=0).class_counts("train").tolist() == [3, 30]
     with pytest.raises(ConfigError, match="30 images in train, so 60"):
-        thin_to_ratio(toy(), classes=["c1"], ratio=1, seed=0)
+        thin_to_ratio(toy(), classes=["c1"], ratio=1.0, seed=0)
     with pytest.raises(ConfigError, match="ratio must be above 0"):
-        thin_to_ratio(toy(), classes=["c1"], ratio=0, seed=0)
+        thin_to_ratio(toy(), classes=["c1"], ratio=0.0, seed=0)
 
 
 def test_long_tail_by_hand() -> None:
     manifest = toy_manifest([0] * 100 + [1] * 100 + [2] * 5, splits=["train"] * 205)
     # 100, 100 / sqrt(100) = 10, 100 / 100 = 1
-    assert thin_to_long_tail(manifest, imbalance_ratio=100, seed=0).class_counts("train").tolist() == [100, 10, 1]
+    assert thin_to_long_tail(manifest, imbalance_ratio=100.0, seed=0).class_counts("train").tolist() == [100, 10, 1]
     # From class 1 down: 100, 20, 4; class 2 is second.
-    tail = thin_to_long_tail(manifest, imbalance_ratio=25, order=["c1", "c2", "c0"], seed=0)
+    tail = thin_to_long_tail(manifest, imbalance_ratio=25.0, order=["c1", "c2", "c0"], seed=0)
     assert tail.class_counts("train").tolist() == [4, 100, 5]
     with pytest.raises(ConfigError, match="every class once"):
-        thin_to_long_tail(manifest, imbalance_ratio=2, order=["c0", "c1"], seed=0)
+        thin_to_long_tail(manifest, imbalance_ratio=2.0, order=["c0", "c1"], seed=0)
     with pytest.raises(ConfigError, match="at least 1"):
         thin_to_long_tail(manifest, imbalance_ratio=0.5, seed=0)
 

@@ -1,16 +1,16 @@
 """The only code of raremix that writes files.
 
-Every write is atomic and durable: a temporary file beside the target, flush, fsync, chmod by the umask, replace, fsync
-of the folder. Whatever is found under its final name is therefore whole. Folders are committed by one rename. The few
-calls that touch the disk go through `DISK`, so that tests can drop unsynced writes, fill the disk or pull the plug.
+Every write is atomic and durable: a temporary file beside the target, flush, fsync, replace, fsync of the folder.
+Whatever is found under its final name is therefore whole. Folders are committed by one rename. The few calls that
+change the disk go through `DISK`, so that tests can drop unsynced writes, fill the disk or pull the plug.
 """
 
 import errno
+import io
 import json
 import os
 import shutil
 import socket
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,14 +30,22 @@ from raremix.core.errors import BusyError, CorruptError, StorageError
 TEMP_MARK = ".raremix-tmp"
 BEAT = 10.0
 """Seconds between two signs of life of a claim."""
+TORN = b"#torn"
+"""Ends a line of a JSON-lines file that a kill cut short."""
 
 
 class Disk:
     """The operations through which everything reaches the disk."""
 
+    def make_folder(self, path: Path) -> None:
+        """Make one folder in a folder that exists."""
+        path.mkdir()
+
     def write(self, file: BinaryIO, data: bytes | memoryview) -> None:
-        """Write all bytes."""
-        file.write(data)
+        """Write all bytes; an unbuffered file may take them in several pieces."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
 
     def sync(self, file: BinaryIO) -> None:
         """Flush and fsync a file."""
@@ -53,49 +61,79 @@ class Disk:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            # Some network file systems have no fsync of folders; there it cannot be asked for.
+            if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+                raise
         finally:
             os.close(handle)
 
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder with all that is in it, as far as that is possible."""
+        shutil.rmtree(path, ignore_errors=True)
+
 
 DISK = Disk()
+_in_use: set[str] = set()
+"""Names of this process's own temporary files: its number may have belonged to a dead process before."""
 
 
 def folder(path: Path) -> Path:
-    """Make a folder with its parents, and return it."""
+    """Make a folder with its parents, durably, and return it.
+
+    Raises:
+        StorageError: if it cannot be made.
+    """
     with _storage(path):
-        path.mkdir(parents=True, exist_ok=True)
+        missing = []
+        here = path
+        while not here.exists():
+            missing.append(here)
+            here = here.parent
+        for new in reversed(missing):
+            try:
+                DISK.make_folder(new)
+            except FileExistsError:
+                if not new.is_dir():
+                    raise
+            DISK.sync_folder(new.parent)
     return path
 
 
-def write_with(path: Path, writer: Callable[[BinaryIO], None]) -> Path:
-    """Write a file atomically and durably.
+def write_with(path: Path, writer: Callable[[BinaryIO], None], *, need: int | None = None) -> Path:
+    """Write a file atomically and durably; its mode is what the umask says.
 
     Args:
         path: the target; its folder is made, a symbolic link is followed.
         writer: writes into an open binary file.
+        need: size in bytes, for the message of a full disk.
 
     Raises:
         StorageError: naming the path, and the free space where the disk is full.
     """
     path = path.resolve() if path.is_symlink() else path
     folder(path.parent)
-    temporary = _temporary(path)
-    with _storage(path):
+    with _storage(path, need=need), _temporary(path) as temporary:
         try:
             with temporary.open("xb") as file:
                 writer(file)
                 DISK.sync(file)
-            temporary.chmod(0o666 & ~_umask())
             DISK.replace(temporary, path)
-            DISK.sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):
+                DISK.remove(temporary)
+            raise
+        DISK.sync_folder(path.parent)
     return path
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write bytes atomically."""
-    return write_with(path, lambda file: DISK.write(file, data))
+    return write_with(path, lambda file: DISK.write(file, data), need=len(data))
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -110,17 +148,28 @@ def write_json(path: Path, value: Any) -> Path:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> Path:
     """Write a table as Parquet, atomically."""
-    return write_with(path, frame.write_parquet)
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return write_bytes(path, buffer.getvalue())
 
 
 def write_csv(path: Path, frame: pl.DataFrame) -> Path:
     """Write a table as CSV, atomically."""
-    return write_with(path, frame.write_csv)
+    buffer = io.BytesIO()
+    frame.write_csv(buffer)
+    return write_bytes(path, buffer.getvalue())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write tensors as safetensors, atomically."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write tensors as safetensors, atomically; tensors that share their memory are written once each."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        if value.untyped_storage().data_ptr() in seen:
+            value = value.clone()
+        seen.add(value.untyped_storage().data_ptr())
+        plain[name] = value
     return write_bytes(path, safetensors.torch.save(plain, dict(metadata or {})))
 
 
@@ -132,7 +181,9 @@ def write_image(path: Path, image: np.ndarray) -> Path:
         image: uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or uint16 of shape (H, W).
     """
     plain = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    return write_with(path, lambda file: Image.fromarray(np.ascontiguousarray(plain)).save(file, format="PNG"))
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(plain)).save(buffer, format="PNG")
+    return write_bytes(path, buffer.getvalue())
 
 
 def stream_array(path: Path, blocks: Iterable[np.ndarray]) -> str:
@@ -161,45 +212,68 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     nothing remains.
     """
     folder(path.parent)
-    temporary = _temporary(path)
-    folder(temporary)
-    try:
-        yield temporary
-        with _storage(path):
-            for inner in [*(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
-                DISK.sync_folder(inner)
-            if not path.exists():
-                try:
-                    DISK.replace(temporary, path)
-                except OSError as error:
-                    if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
-                        raise
-            DISK.sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _temporary(path) as temporary:
+        folder(temporary)
+        try:
+            yield temporary
+            with _storage(path):
+                for inner in [*(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
+                    DISK.sync_folder(inner)
+                if not path.exists():
+                    try:
+                        DISK.replace(temporary, path)
+                    except OSError as error:
+                        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                            raise
+                DISK.sync_folder(path.parent)
+        finally:
+            if temporary.exists():
+                DISK.remove_tree(temporary)
 
 
 def remove_folder(path: Path) -> None:
     """Remove a folder: renamed away first, so that nobody finds half of it."""
     if not path.exists():
         return
-    away = _temporary(path)
-    with _storage(path):
-        DISK.replace(path, away)
-    shutil.rmtree(away, ignore_errors=True)
+    with _temporary(path) as away:
+        with _storage(path):
+            DISK.replace(path, away)
+        DISK.remove_tree(away)
 
 
-def append_record(path: Path, record: Mapping[str, Any]) -> None:
+def append_record(path: Path, record: Mapping[str, Any], *, durable: bool = True) -> None:
     """Append one record to a JSON-lines file, with a checksum, in a single write.
+
+    Args:
+        path: the file; its folder is made.
+        record: any JSON-like table without NaN.
+        durable: whether to wait until the line is on the disk; otherwise `sync` does so later for many lines.
 
     Raises:
         StorageError: if the line cannot be written.
     """
     folder(path.parent)
     with _storage(path):
-        torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
+        is_new = not path.exists()
+        torn = not is_new and path.stat().st_size > 0 and not _ends_with_newline(path)
         with path.open("ab", buffering=0) as file:
-            DISK.write(file, (b"\n" if torn else b"") + _line(record))
+            DISK.write(file, (TORN + b"\n" if torn else b"") + _line(record))
+            if durable:
+                DISK.sync(file)
+        if is_new and durable:
+            DISK.sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until what was appended to a file is on the disk.
+
+    Raises:
+        StorageError: if the disk reports an error.
+    """
+    with _storage(path):
+        with path.open("ab", buffering=0) as file:
+            DISK.sync(file)
+        DISK.sync_folder(path.parent)
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
@@ -208,32 +282,29 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file; a torn last line is dropped.
+    """Read a JSON-lines file; a line that a kill cut short is dropped.
 
     Raises:
-        CorruptError: if a line before the last does not match its checksum.
+        CorruptError: if a whole line does not match its checksum.
+        StorageError: if the file cannot be read.
     """
     if not path.exists():
         return []
+    with _storage(path):
+        # What follows the last newline was never finished.
+        lines = path.read_bytes().split(b"\n")[:-1]
     records = []
-    lines = path.read_bytes().split(b"\n")
-    last = max((i for i, line in enumerate(lines) if line), default=-1)
-    for number, line in enumerate(lines):
-        if not line:
+    for number, line in enumerate(lines, start=1):
+        if line.endswith(TORN):
             continue
         try:
             value = json.loads(line)
-            check = value.pop("check")
-            whole = check == _checksum(value)
+            is_whole = value.pop("check") == _checksum(value)
         except (ValueError, KeyError, AttributeError):
-            whole = False
-            value = {}
-        if whole:
-            records.append(value)
-        elif number != last and not _is_torn(lines, number):
-            raise CorruptError(
-                f"{path}: line {number + 1} does not match its checksum: delete the line, or restore the file"
-            )
+            is_whole, value = False, {}
+        if not is_whole:
+            raise CorruptError(f"{path}: line {number} does not match its checksum: delete it, or restore the file")
+        records.append(value)
     return records
 
 
@@ -279,14 +350,17 @@ def sweep(path: Path, *, recursive: bool = False) -> int:
         How many were removed.
     """
     removed = 0
-    for stray in path.rglob(f".*{TEMP_MARK}") if recursive else path.glob(f".*{TEMP_MARK}"):
+    # Listed first: what is removed must not be walked through.
+    for stray in list(path.rglob(f".*{TEMP_MARK}") if recursive else path.glob(f".*{TEMP_MARK}")):
         parts = stray.name.removesuffix(TEMP_MARK).rsplit("~", 3)
-        if len(parts) != 4 or parts[1] != _host() or _is_alive(parts[2]):
+        if len(parts) != 4 or parts[1] != _host() or stray.name in _in_use or not stray.exists():
+            continue
+        if parts[2] != str(os.getpid()) and _is_alive(parts[2]):
             continue
         if stray.is_dir():
-            shutil.rmtree(stray, ignore_errors=True)
+            DISK.remove_tree(stray)
         else:
-            stray.unlink(missing_ok=True)
+            DISK.remove(stray)
         removed += 1
     return removed
 
@@ -295,8 +369,8 @@ def sweep(path: Path, *, recursive: bool = False) -> int:
 def claim(path: Path, *, what: str) -> Iterator[None]:
     """Hold a claim file while a job is done, so that no other process does the same.
 
-    A claim whose process of this host is dead, or of another host that has given no sign for a minute, is taken over. The
-    sign of life is the file's time, renewed by a thread.
+    A claim whose process of this host is dead, or of another host that has given no sign for a minute, is taken over.
+    The sign of life is the file's time, renewed by a thread.
 
     Args:
         path: the claim file.
@@ -304,24 +378,16 @@ def claim(path: Path, *, what: str) -> Iterator[None]:
 
     Raises:
         BusyError: naming the process that holds it.
+        StorageError: if the claim cannot be written.
     """
     folder(path.parent)
-    mine = {"host": _host(), "pid": os.getpid(), "token": uuid.uuid4().hex}
-    for _ in range(2):
+    mine = {"host": _host(), "pid": os.getpid(), "born": _birth(os.getpid()), "token": uuid.uuid4().hex}
+    with _storage(path), _temporary(path) as draft:
+        draft.write_text(json.dumps(mine))
         try:
-            with path.open("x") as file:
-                json.dump(mine, file)
-            break
-        except FileExistsError:
-            holder = _holder(path)
-            if holder is not None:
-                raise BusyError(
-                    f"{what} is being done by process {holder['pid']} on {holder['host']}: wait for it, or stop it "
-                    f"(if there is no such process, delete {path})"
-                ) from None
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(_explain(path, error)) from error
+            _take(path, draft, what=what)
+        finally:
+            draft.unlink(missing_ok=True)
     done = Event()
 
     def renew() -> None:
@@ -336,25 +402,82 @@ def claim(path: Path, *, what: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        with suppress(OSError, ValueError):
-            if json.loads(path.read_text()).get("token") == mine["token"]:
-                path.unlink()
+        if _read_claim(path).get("token") == mine["token"]:
+            path.unlink(missing_ok=True)
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
+def _take(path: Path, draft: Path, *, what: str) -> None:
+    while True:
+        try:
+            _appear(draft, path)
+        except FileExistsError:
+            holder = _read_claim(path)
+            # Both times are the file server's, whatever the clocks of the hosts say.
+            if path.exists() and not _is_stale(path, holder, now=draft.stat().st_mtime):
+                raise BusyError(
+                    f"{what} is being done by process {holder.get('pid', 'unknown')} on "
+                    f"{holder.get('host', 'an unknown host')}: wait for it, or stop it "
+                    f"(if there is no such process, delete {path})"
+                ) from None
+            _displace(path, holder)
+        else:
+            return
+
+
+def _appear(draft: Path, path: Path) -> None:
+    """Put a claim in its place, unless there is one."""
     try:
-        holder = json.loads(path.read_text())
-        silent = time.time() - path.stat().st_mtime
+        # A link appears with its content, so that nobody ever reads half a claim.
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        # A file system without links. A half-written claim looks fresh, so it is respected.
+        with path.open("xb") as file:
+            file.write(draft.read_bytes())
+
+
+def _displace(path: Path, holder: Mapping[str, Any]) -> None:
+    """Take a dead process's claim away; of several that try, one succeeds."""
+    with _temporary(path) as away:
+        try:
+            path.replace(away)
+        except FileNotFoundError:
+            return
+        if _read_claim(away).get("token") != holder.get("token"):
+            # Somebody was faster, and this is the new claim: it goes back.
+            with suppress(OSError):
+                os.link(away, path)
+        away.unlink(missing_ok=True)
+
+
+def _is_stale(path: Path, holder: Mapping[str, Any], *, now: float) -> bool:
+    pid = str(holder.get("pid", ""))
+    if holder.get("host") == _host() and pid:
+        return not _is_alive(pid) or holder.get("born") not in {None, _birth(int(pid))}
+    try:
+        return now - path.stat().st_mtime > 6 * BEAT
+    except FileNotFoundError:
+        return True
+
+
+def _read_claim(path: Path) -> dict[str, Any]:
+    try:
+        holder = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    if not isinstance(holder, dict) or "pid" not in holder or "host" not in holder:
-        return None
-    dead = not _is_alive(str(holder["pid"])) if holder["host"] == _host() else silent > 6 * BEAT
-    return None if dead else holder
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
-def _temporary(path: Path) -> Path:
-    return path.parent / f".{path.name}~{_host()}~{os.getpid()}~{uuid.uuid4().hex[:8]}{TEMP_MARK}"
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Name a temporary file beside a path; while the block runs, `sweep` leaves it alone."""
+    temporary = path.parent / f".{path.name}~{_host()}~{os.getpid()}~{uuid.uuid4().hex[:8]}{TEMP_MARK}"
+    _in_use.add(temporary.name)
+    try:
+        yield temporary
+    finally:
+        _in_use.discard(temporary.name)
 
 
 def _host() -> str:
@@ -363,8 +486,6 @@ def _host() -> str:
 
 def _is_alive(pid: str) -> bool:
     if not pid.isdigit():
-        return True
-    if int(pid) == os.getpid():
         return True
     try:
         os.kill(int(pid), 0)
@@ -375,16 +496,14 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def _umask() -> int:
-    # Linux tells the umask without setting it; elsewhere it must be set for an instant to be read.
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _birth(pid: int) -> str | None:
+    """Return when a process of this host began, since its number may be given again; None where that is not told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The name in brackets may hold spaces; the start time is the 20th field after it.
+        return f"{boot}:{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except (OSError, IndexError):
+        return None
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
@@ -397,11 +516,6 @@ def _checksum(value: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def _is_torn(lines: list[bytes], number: int) -> bool:
-    # A line torn by a kill has no closing brace; the next append ended it with a newline.
-    return not lines[number].rstrip().endswith(b"}")
-
-
 def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
@@ -409,22 +523,23 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 @contextmanager
-def _storage(path: Path) -> Iterator[None]:
+def _storage(path: Path, *, need: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(_explain(path, error)) from error
+        raise StorageError(_explain(path, error, need=need)) from error
 
 
-def _explain(path: Path, error: OSError) -> str:
+def _explain(path: Path, error: OSError, *, need: int | None) -> str:
     reason = error.strerror or str(error)
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         parent = next((p for p in [path, *path.parents] if p.exists()), Path())
-        free = shutil.disk_usage(parent).free / 2**20
+        free = f"{shutil.disk_usage(parent).free / 2**20:,.1f} MiB free"
+        room = free if need is None else f"{need / 2**20:,.1f} MiB needed, {free}"
         advice = "free some space, or choose another folder, and run the same command again"
-        return f"{path}: {reason} ({free:,.0f} MiB free): {advice}"
+        return f"{path}: {reason} ({room}): {advice}"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"{path}: {reason}: choose a folder that you may write to"
     if error.errno == errno.ENOENT:
         return f"{path}: no such file or folder"
-    return f"{path}: {reason}"
+    return f"{path}: {reason}: look at the disk, or choose another folder"

@@ -74,11 +74,11 @@ def dense_targets(
         raise TargetError(
             "integer targets need num_classes: build the mixer with num_classes=K, or pass (B, K) targets"
         )
-    if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= num_classes):
-        raise TargetError(
-            f"targets hold classes {int(targets.min())} to {int(targets.max())}, but num_classes is {num_classes}"
-        )
-    return nn.functional.one_hot(targets.long(), num_classes).float()
+    low, high = (int(bound) for bound in targets.aminmax())
+    if low < 0 or high >= num_classes:
+        raise TargetError(f"targets hold classes {low} to {high}, but num_classes is {num_classes}")
+    one_hot = torch.zeros(targets.shape[0], num_classes, device=targets.device)
+    return one_hot.scatter_(1, targets.long()[:, None], 1.0)
 
 
 @runtime_checkable

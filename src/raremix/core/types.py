@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from raremix.core.errors import DataError
+from raremix.core.pixels import blend, inside_boxes, lerp, paste, take_rows
 
 Task = Literal["binary", "multiclass", "multilabel"]
 Split = Literal["train", "validation", "test"]
@@ -56,18 +59,18 @@ class Boxes:
     height: int
     width: int
 
-    def share(self) -> Float[Tensor, " R"]:
-        """Return the share of its own pixels that each row keeps: 1 - area of the box / area of the image."""
-        area = (self.bottom - self.top) * (self.right - self.left)
-        return 1.0 - area.double() / (self.height * self.width)
+    def edges(self) -> Int[Tensor, "4 R"]:
+        """Return top, left, bottom and right in one tensor."""
+        return torch.stack([self.top, self.left, self.bottom, self.right])
 
-    def inside(self) -> Tensor:
-        """Return which pixels the partner fills, as a boolean map of shape (R, 1, H, W)."""
-        y = torch.arange(self.height, device=self.top.device)
-        x = torch.arange(self.width, device=self.top.device)
-        rows = (y >= self.top[:, None]) & (y < self.bottom[:, None])
-        columns = (x >= self.left[:, None]) & (x < self.right[:, None])
-        return (rows[:, :, None] & columns[:, None, :])[:, None]
+    def share(self) -> Float[Tensor, " R"]:
+        """Return the share of its own pixels that each row keeps: pixels outside the box / pixels of the image."""
+        pixels = self.height * self.width
+        return (pixels - (self.bottom - self.top) * (self.right - self.left)) / pixels
+
+    def inside(self) -> Bool[Tensor, "R 1 H W"]:
+        """Return which pixels the partner fills."""
+        return inside_boxes(self.edges(), height=self.height, width=self.width)
 
     def to_mask(self) -> Float[Tensor, "R 1 H W"]:
         """Return the share that each pixel keeps of its own image: 0 inside the box, 1 outside."""
@@ -100,21 +103,22 @@ class MixPlan:
             pool: where `partner` points; the batch itself by default.
 
         Returns:
-            A new batch of R rows; `ids` are those of the own rows.
+            A new batch of R rows in the memory format of the batch's images; `ids` are those of the own rows.
+
+        Raises:
+            DataError: if pool, boxes or warped partners do not have the shape of the batch.
         """
         pool = batch if pool is None else pool
-        images = self._mix(batch.images, pool.images, self.partner_images)
-        own = self.own.to(batch.targets.device)
-        partner = self.partner.to(batch.targets.device)
+        self._check(batch, pool)
         targets = mix_targets(
-            batch.targets.index_select(0, own),
-            pool.targets.index_select(0, partner),
-            self.weight.to(device=batch.targets.device, dtype=batch.targets.dtype),
+            take_rows(batch.targets, self.own),
+            take_rows(pool.targets, self.partner),
+            self.weight.to(batch.targets.device, non_blocking=True),
         )
-        ids = None if batch.ids is None else batch.ids.index_select(0, self.own.to(batch.ids.device))
-        return Batch(images=images, targets=targets, ids=ids)
+        ids = None if batch.ids is None else take_rows(batch.ids, self.own)
+        return Batch(images=self._mix(batch.images, pool.images), targets=targets, ids=ids)
 
-    def apply_features(self, features: Tensor, pool_features: Tensor | None = None) -> Tensor:
+    def apply_features(self, features: Float[Tensor, "B ..."], pool_features: Tensor | None = None) -> Tensor:
         """Mix features by the same plan, for mixing at a layer other than the input.
 
         Args:
@@ -125,22 +129,38 @@ class MixPlan:
             Mixed features of R rows; the mask is averaged down, or repeated up, to the map's size.
         """
         pool_features = features if pool_features is None else pool_features
+        own, partner = take_rows(features, self.own), take_rows(pool_features, self.partner)
         mask = self.mask.to_mask() if isinstance(self.mask, Boxes) else self.mask
-        mask = mask.to(device=features.device, dtype=features.dtype)
-        own = features.index_select(0, self.own.to(features.device))
-        partner = pool_features.index_select(0, self.partner.to(features.device))
         if features.ndim == 4:
-            return torch.lerp(partner, own, resize_mask(mask, features.shape[-2], features.shape[-1]))
-        share = mask.mean(dim=(1, 2, 3)).reshape(-1, *([1] * (features.ndim - 1)))
-        return torch.lerp(partner, own, share)
+            return lerp(partner, own, resize_mask(mask, features.shape[-2], features.shape[-1]))
+        return lerp(partner, own, mask.mean(dim=(1, 2, 3)).reshape(-1, *([1] * (features.ndim - 1))))
 
-    def _mix(self, images: Tensor, pool: Tensor, warped: Tensor | None) -> Tensor:
-        own = images.index_select(0, self.own.to(images.device))
-        partner = pool.index_select(0, self.partner.to(pool.device)) if warped is None else warped
+    def _mix(self, images: Tensor, pool: Tensor) -> Tensor:
+        own, partner, mask = self.own, self.partner, self.mask
+        if self.partner_images is not None:
+            pool, partner = self.partner_images.to(images), torch.arange(len(own))
+        if isinstance(mask, Boxes):
+            return paste(images, pool, own=own, partner=partner, boxes=mask.edges())
+        if mask.shape[-2:] == (1, 1):
+            return blend(images, pool, own=own, partner=partner, share=mask.reshape(-1))
+        full = resize_mask(mask.to(images.device, non_blocking=True), images.shape[-2], images.shape[-1])
+        return lerp(take_rows(pool, partner), take_rows(images, own), full)
+
+    def _check(self, batch: Batch, pool: Batch) -> None:
+        shape, others = batch.images.shape[1:], {"pool": pool.images.shape[1:]}
         if isinstance(self.mask, Boxes):
-            return torch.where(self.mask.inside().to(images.device), partner, own)
-        mask = self.mask.to(device=images.device, dtype=images.dtype)
-        return torch.lerp(partner, own, resize_mask(mask, images.shape[-2], images.shape[-1]))
+            others["boxes"] = torch.Size([shape[0], self.mask.height, self.mask.width])
+        if self.partner_images is not None:
+            others["partner_images"] = self.partner_images.shape[1:]
+        for name, other in others.items():
+            if other != shape:
+                raise DataError(
+                    f"{name} are for images of shape {tuple(other)}, the batch has {tuple(shape)}: resize first"
+                )
+        if pool.targets.shape[1:] != batch.targets.shape[1:]:
+            raise DataError(
+                f"pool has {pool.targets.shape[1]} classes, the batch {batch.targets.shape[1]}: use one manifest"
+            )
 
 
 def mix_targets(
@@ -148,8 +168,7 @@ def mix_targets(
 ) -> Float[Tensor, "R K"]:
     """Blend targets; NaN only where a contributor with a weight above zero is NaN."""
     share = weight[:, None]
-    mixed = torch.where(share > 0, share * own, 0.0) + torch.where(share < 1, (1 - share) * partner, 0.0)
-    return mixed.clamp(0.0, 1.0)
+    return torch.where(share == 1, own, torch.where(share == 0, partner, lerp(partner, own, share)))
 
 
 def resize_mask(mask: Float[Tensor, "R 1 h w"], height: int, width: int) -> Tensor:

@@ -6,7 +6,7 @@ from raremix.data.guards import check
 from raremix.data.manifest import Card, Manifest
 from raremix.data.readers import decode_image, fit_image, read_image
 from raremix.data.samplers import SAMPLERS, Balanced, Effective, Natural, Sampler, Sqrt
-from raremix.data.sources import SOURCES, Folder, MedMNIST, Table
+from raremix.data.sources import SOURCES, Folder, MedMNIST, Phantom, Table
 from raremix.data.split import apply_split, fold_split, grouped_folds, linked_groups
 from raremix.data.subset import thin, thin_to_long_tail, thin_to_ratio
 
@@ -21,6 +21,7 @@ __all__ = [
     "Manifest",
     "MedMNIST",
     "Natural",
+    "Phantom",
     "Sampler",
     "Sqrt",
     "Table",

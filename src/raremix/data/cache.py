@@ -143,7 +143,8 @@ def build_cache(
             )
             digest = files.stream_array(draft / ARRAY, blocks)
             facts = {"shape": list(shape), "bits": bits, "resize": resize, "bytes": need, "blake2b": digest}
-            files.write_json(draft / META, {**facts, "code_version": CODE_VERSION})
+            facts["code_version"] = CODE_VERSION
+            files.write_json(draft / META, {**facts, "check": files.hash_value(facts)})
     return open_cache(folder, ids=manifest.ids)
 
 
@@ -172,8 +173,8 @@ def open_cache(folder: Path, *, ids: Int[np.ndarray, " n"] | None = None) -> Ima
     """
     meta, path = folder / META, folder / ARRAY
     advice = f"delete the folder {folder}; it is built again when needed"
-    facts: Any = files.read_json(meta) if meta.is_file() else None
-    if facts is None or not _is_meta(facts):
+    facts = _read_meta(meta)
+    if facts is None:
         raise CorruptError(f"{meta} is missing or damaged: {advice}")
     shape = tuple(facts["shape"])
     try:
@@ -258,13 +259,14 @@ def _require_space(folder: Path, need: int) -> None:
         )
 
 
-def _is_meta(facts: Any) -> bool:
-    if not isinstance(facts, dict) or not isinstance(facts.get("blake2b"), str) or facts.get("bits") not in {8, 16}:
-        return False
-    shape = facts.get("shape")
-    if not isinstance(shape, list) or len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
-        return False
-    return facts.get("bytes") == int(np.prod(shape, dtype=np.int64)) * (facts["bits"] // 8)
+def _read_meta(path: Path) -> dict[str, Any] | None:
+    try:
+        facts = files.read_json(path)
+    except (CorruptError, StorageError):
+        return None
+    if not isinstance(facts, dict) or facts.pop("check", None) != files.hash_value(facts):
+        return None
+    return facts
 
 
 def _places(ids: Int[np.ndarray, " n"]) -> np.ndarray | None:

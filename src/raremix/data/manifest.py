@@ -407,7 +407,7 @@ def _content(column: pl.Series) -> list[bytes]:
     kind: Literal["text", "number"] = "number" if column.dtype.is_numeric() else "text"
     if isinstance(column.dtype, pl.List):
         lengths = column.list.len().cast(pl.Int64).to_numpy().astype("<i8").tobytes()
-        return [lengths, *_content(column.explode(empty_as_null=False))]
+        return [lengths, *_content(column.explode().drop_nulls())]
     empty = np.packbits(column.is_null().to_numpy()).tobytes()
     if kind == "number":
         wide = column.cast(pl.Float64 if column.dtype.is_float() else pl.Int64).fill_null(0).to_numpy()

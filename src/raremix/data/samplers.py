@@ -217,7 +217,7 @@ SAMPLERS: Mapping[str, type[Natural] | type[Balanced] | type[Sqrt] | type[Effect
 class _Deal:
     """Deal classes in cycles with exact counts and random order, and rows within each class in shuffled passes."""
 
-    members: list[Int[np.ndarray, " m"]]
+    members: list[np.ndarray]
     probabilities: Float[np.ndarray, " C"]
     quota: Int[np.ndarray, " C"]
     seed: int

@@ -62,14 +62,13 @@ def apply_split(manifest: Manifest, *, fractions: Mapping[str, float], seed: int
 
     free = codes < 0
     if free.any():
-        open_to = ~official | np.array([True, False, False]) if not official.all() else np.ones(len(SPLITS), dtype=bool)
-        lacking = share[:, None] * labels[real].sum(axis=0) - np.stack(
-            [labels[(codes == s) & real].sum(axis=0) for s in range(len(SPLITS))]
-        )
-        lacking = np.where((open_to & (share > 0))[:, None], np.maximum(lacking, 0.0), -np.inf)
-        if np.isneginf(lacking).all():
-            lacking[0] = 0.0
-        codes[free] = _deal_units(unit[free], labels[free], lacking, seed=seed, turn=0)
+        # An official validation or test split stays as it is: the others share what it leaves.
+        closed = official & (np.arange(len(SPLITS)) > 0) & ~official.all()
+        asked = np.where(closed, 0.0, share)
+        have = np.stack([labels[(codes == s) & real].sum(axis=0) for s in range(len(SPLITS))])
+        pool = labels[real].sum(axis=0) - have[closed].sum(axis=0)
+        wanted = np.outer(asked / asked.sum(), pool)
+        codes[free] = _deal_units(unit[free], labels[free], wanted, given=have, seed=seed, turn=0)
     for s in (1, 2):
         if share[s] > 0 and not (codes == s).any():
             codes = _cut(codes, s, share=share, unit=unit, labels=labels, real=real, seed=seed)
@@ -104,9 +103,9 @@ def grouped_folds(manifest: Manifest, *, folds: int, seed: int) -> Int[np.ndarra
     if not 2 <= folds <= count:
         raise ConfigError(f"folds must lie between 2 and the number of groups ({count}), got {folds}")
     labels = _strata(manifest)[real]
-    lacking = np.repeat(labels.sum(axis=0, keepdims=True) / folds, folds, axis=0)
+    wanted = np.repeat(labels.sum(axis=0, keepdims=True) / folds, folds, axis=0)
     fold = np.full(len(manifest), -1, dtype=np.int64)
-    fold[real] = _deal_units(unit, labels, lacking, seed=seed, turn=folds)
+    fold[real] = _deal_units(unit, labels, wanted, seed=seed, turn=folds)
     return fold
 
 
@@ -154,38 +153,51 @@ def linked_groups(manifest: Manifest) -> Int[np.ndarray, " n"]:
 
 
 def deal(
-    counts: Float[np.ndarray, "U L"], lacking: Float[np.ndarray, "F L"], *, rng: np.random.Generator
+    counts: Float[np.ndarray, "U L"],
+    wanted: Float[np.ndarray, "F L"],
+    *,
+    given: Float[np.ndarray, "F L"] | None = None,
+    rng: np.random.Generator,
 ) -> Int[np.ndarray, " U"]:
-    """Deal units to parts by iterative stratification.
+    """Deal units to parts so that every part gets what it wants of every label.
 
-    The label with the fewest images left goes first; its units, largest first, each go to the part that lacks most of
-    the label, then most images overall, then at random.
+    The label with the fewest images left goes first; its units, largest first, each go to the part f where they lower
+
+        chi^2 = sum over f, l of (wanted[f, l] - have[f, l])^2 / wanted[f, l]
+
+    most. (Sechidis et al. look at the first label only, and so misjudge units that hold several.)
 
     Args:
         counts: images per unit and label.
-        lacking: images that each part should get per label; -inf closes a part.
+        wanted: images that each part should have per label; a part whose row is 0 gets nothing.
+        given: images that each part has already; none by default.
         rng: breaks ties.
 
     Returns:
         The part of each unit.
     """
-    lacking = lacking.copy()
+    lacking = wanted - (0.0 if given is None else given)
+    scale = np.where(wanted > 0, wanted, 1.0)
+    closed = ~(wanted > 0).any(axis=1)
     part = np.full(len(counts), -1, dtype=np.int64)
     order = rng.permutation(len(counts))
-    tie = rng.random((len(counts), len(lacking)))
+    tie = rng.random((len(counts), len(wanted)))
     left = counts.sum(axis=0)
     while (part < 0).any():
         live = np.flatnonzero(left > 0)
         if not len(live):
-            part[part < 0] = int(np.argmax(lacking.sum(axis=1)))
+            part[part < 0] = int(np.argmax(wanted.sum(axis=1)))
             break
         label = live[np.argmin(left[live])]
         mine = order[(part[order] < 0) & (counts[order, label] > 0)]
         for unit in mine[np.argsort(-counts[mine, label], kind="stable")]:
-            chosen = np.lexsort((tie[unit], lacking.sum(axis=1), lacking[:, label]))[-1]
-            part[unit] = chosen
-            lacking[chosen] -= counts[unit]
-            left = left - counts[unit]
+            content = counts[unit]
+            gain = ((2 * lacking - content) * content / scale).sum(axis=1)
+            gain[closed] = -np.inf
+            # Sums that differ by rounding only are a tie.
+            part[unit] = chosen = np.lexsort((tie[unit], gain.round(9)))[-1]
+            lacking[chosen] -= content
+            left = left - content
         left[label] = 0
     return part
 
@@ -193,15 +205,16 @@ def deal(
 def _deal_units(
     unit: Int[np.ndarray, " m"],
     labels: Float[np.ndarray, "m L"],
-    lacking: Float[np.ndarray, "F L"],
+    wanted: Float[np.ndarray, "F L"],
     *,
+    given: Float[np.ndarray, "F L"] | None = None,
     seed: int,
     turn: int,
 ) -> Int[np.ndarray, " m"]:
     _, number = np.unique(unit, return_inverse=True)
     counts = np.zeros((int(number.max()) + 1, labels.shape[1]))
     np.add.at(counts, number, labels)
-    return deal(counts, lacking, rng=rng(seed, "split", turn))[number]
+    return deal(counts, wanted, given=given, rng=rng(seed, "split", turn))[number]
 
 
 def _cut(
@@ -216,20 +229,22 @@ def _cut(
 ) -> Int[np.ndarray, " n"]:
     """Move training units to a split that has none; units that also touch another split stay."""
     elsewhere = np.isin(unit, unit[(codes != 0) & real])
-    free = (codes == 0) & real & ~elsewhere
+    train = (codes == 0) & real
+    free = train & ~elsewhere
     if not free.any():
         return codes
     part = share[target] / (share[target] + share[0])
-    lacking = np.outer([1 - part, part], labels[(codes == 0) & real].sum(axis=0))
-    lacking[0] = np.maximum(lacking[0] - labels[(codes == 0) & real & elsewhere].sum(axis=0), 0.0)
+    wanted = np.outer([1 - part, part], labels[train].sum(axis=0))
+    stay = np.stack([labels[train & elsewhere].sum(axis=0), np.zeros(labels.shape[1])])
     moved = codes.copy()
-    moved[free] = np.where(_deal_units(unit[free], labels[free], lacking, seed=seed, turn=target) == 1, target, 0)
+    dealt = _deal_units(unit[free], labels[free], wanted, given=stay, seed=seed, turn=target)
+    moved[free] = np.where(dealt == 1, target, 0)
     return moved
 
 
 def _strata(manifest: Manifest) -> Float[np.ndarray, "n L"]:
     positive = np.nan_to_num(manifest.targets()) > 0.5
-    return np.column_stack([positive, ~positive.any(axis=1)]).astype(np.float64)
+    return np.column_stack([positive, ~positive.any(axis=1), np.ones(len(positive))]).astype(np.float64)
 
 
 def _codes(manifest: Manifest) -> Int[np.ndarray, " n"]:

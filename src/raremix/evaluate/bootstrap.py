@@ -1,14 +1,11 @@
-"""Resampling patients, and seeds, by weights.
+"""Resampling patients by weights, and intervals from resamples.
 
-A resample of patients is a vector of how often each was drawn. Patients are drawn within strata (the rarest class
-that a patient has; those without any form their own), so that no class can vanish from a resample. All rows of a
-patient move together. For a claim about a recipe its seeds are drawn with replacement too (two levels). Because
-metrics are functions of weighted sums and weighted ranks, nothing is copied: memory is one block of resamples,
-whatever their number.
+A resample of patients is a vector of how often each was drawn. Patients are drawn within strata (the rarest class that
+a patient has; those without any form their own), so that no class can vanish from a resample. All rows of a patient
+move together. Because metrics are functions of weighted sums and weighted ranks, nothing is copied: memory is one block
+of resamples, whatever their number. The second level, seeds, is in `seeds`.
 
-Bootstrap of crossed effects: Owen, "The pigeonhole bootstrap", Ann. Appl. Stat. 1, 2007,
-https://doi.org/10.1214/07-AOAS122. BCa: Efron, "Better bootstrap confidence intervals", JASA 82, 1987,
-https://doi.org/10.1080/01621459.1987.10478410.
+BCa: Efron, "Better bootstrap confidence intervals", JASA 82, 1987, https://doi.org/10.1080/01621459.1987.10478410.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -109,24 +106,6 @@ def blocks(who: Patients, *, resamples: int, seed: int) -> Iterator[Float[np.nda
         for members in who.strata:
             weights[:, members] = _draw(stream, len(members))
         yield weights[: resamples - block * BLOCK]
-
-
-def seed_blocks(S: int, *, resamples: int, seed: int, stream: int) -> Iterator[Float[np.ndarray, "r S"]]:
-    """Draw how often each seed is in each resample, beside `blocks`.
-
-    Args:
-        S: number of seeds.
-        resamples: how many.
-        seed: of the study or the report.
-        stream: 0, or 1 for a second arm whose seeds are not paired with the first's.
-
-    Example:
-        >>> next(seed_blocks(3, resamples=1, seed=0, stream=0)).sum().item()
-        3.0
-    """
-    for block in range(-(-resamples // BLOCK)):
-        weights = _draw(rng(seed, "bootstrap", block, 1 + stream), S)
-        yield weights[: resamples - block * BLOCK].astype(np.float64)
 
 
 def _draw(stream: np.random.Generator, n: int) -> Int[np.ndarray, "r n"]:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from raremix.core.errors import DataError
 from raremix.core.registry import look_up
 from raremix.core.types import Task
-from raremix.evaluate.bootstrap import Patients, patients, replicate, seed_blocks
+from raremix.evaluate.bootstrap import Patients, patients, replicate
 from raremix.evaluate.decide import decide
 from raremix.evaluate.metrics import METRICS, mean_defined
 from raremix.evaluate.rows import (
@@ -26,15 +26,15 @@ from raremix.evaluate.rows import (
     checked_targets,
     labelled_rows,
 )
+from raremix.evaluate.seeds import deviations, seed_draws, spread
 from raremix.evaluate.sufficient import Sufficient, reduce_predictions
 
 Claim = Literal["recipe", "weights"]
+Combine = Literal["metric", "scores"]
 
 MIN_SEEDS = 3
 MIN_POSITIVES = 10
 CONFIDENCE = 0.95
-MAX_MIXTURES = 40
-"""Draws of seeds whose scores are averaged before the metric; 3 seeds have only 10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ def compare(
     thresholds_a: Thresholds | None = None,
     thresholds_b: Thresholds | None = None,
     labels: Sequence[int] | None = None,
-    paired_seeds: bool = True,
-    combine: Literal["metric", "scores"] = "metric",
+    paired_seeds: bool = False,
+    combine: Combine = "metric",
     claim: Claim = "recipe",
     resamples: int = 10_000,
     seed: int = 0,
@@ -92,8 +92,8 @@ def compare(
     """Compare two arms on the same test rows by a two-level paired bootstrap.
 
     Patients are resampled within strata, the same draw for both arms and all seeds; for a claim about recipes the
-    seeds are resampled too. With effect e and replicates e*, p = (1 + #{|e* - e| >= |e|}) / (1 + B), and the interval
-    is e plus and minus the matching quantile of |e* - e|, so that interval and p never disagree.
+    seeds are drawn too (see `seeds`). With effect e and replicates e*, p = (1 + #{|e* - e| >= |e|}) / (1 + B), and the
+    interval is e plus and minus the matching quantile of |e* - e|, so that interval and p never disagree.
 
     Args:
         targets: 1, 0 or NaN, (N, K).
@@ -103,11 +103,11 @@ def compare(
         groups: the patient of each row, (N,).
         thresholds_a, thresholds_b: from validation, per class, per seed and class, or per seed, row and class.
         labels: compare the mean over these classes (a tail class, a band) and not the overall value.
-        paired_seeds: the arms share seeds (same initialisation and order of images), so seed s of both is drawn
-            together.
+        paired_seeds: seed s of both arms shares more than a number (the same folds, say), so that both rise and fall
+            together: the variance is then that of the seeds' differences. Sharing the initialisation is not enough, and
+            costs half of the degrees of freedom.
         combine: "metric" averages the metric over seeds; "scores" averages the seeds' scores of each row first, as
-            for pooled out-of-fold predictions (each draw of seeds is then averaged anew, so that the seeds still
-            count as drawn).
+            for pooled out-of-fold predictions (the seeds' part is then that of the jackknife over seeds).
         claim: what is to be said: "recipe" (another training would do it again) or "weights" (these files are better).
         resamples: B.
         seed: of the random stream.
@@ -142,35 +142,27 @@ def compare(
     who = patients(groups, truth)
     K = truth.shape[1]
     needed = list(labels) if labels is not None else [K - 1] if task == "binary" else list(range(K))
-    prepared: list[_Arm] = []
-    for a, (arm, limit) in enumerate(zip(arms, limits, strict=True)):
-        stream = 0 if paired_seeds else a
-        mixes, base, draws = _seed_draws(
-            len(arm), combine=combine, claim=claim, resamples=resamples, seed=seed, stream=stream
-        )
-        units = []
-        for mix in mixes:
-            scores = np.tensordot(mix, arm, axes=1)[order]
-            called = decide(scores, task=task, thresholds=np.tensordot(mix, limit, axes=1)[order][None])
-            units.append(
+    units: list[list[Sufficient]] = []
+    for arm, limit in zip(arms, limits, strict=True):
+        units.append([])
+        for share in _mixtures(len(arm), combine):
+            scores = np.tensordot(share, arm, axes=1)[order]
+            called = decide(scores, task=task, thresholds=np.tensordot(share, limit, axes=1)[order][None])
+            units[-1].append(
                 reduce_predictions(
                     truth, scores, called, task=task, metrics=[metric], group=who.index, G=who.count, classes=needed
                 )
             )
-        prepared.append(_Arm(units=tuple(units), base=base, draws=draws))
-
     whole = np.ones((1, who.count))
-    values = [
-        float(_weigh(np.stack([_chosen(unit.under(whole)[metric], labels)[0] for unit in arm.units]), arm.base))
-        for arm in prepared
-    ]
-    effect = values[0] - values[1]
+    singles = [np.stack([_chosen(unit.under(whole)[metric], labels)[0] for unit in arm]) for arm in units]
+    means = [_mean(values[None], combine)[0] for values in singles]
+    effect = float(means[0] - means[1])
     positives = fewest_patients(who, metric, task=task, labels=labels)
     notes = _refusals(effect, seeds=min(counts), positives=positives, claim=claim)
     result = Comparison(
         metric=metric,
-        value_a=None if np.isnan(values[0]) else values[0],
-        value_b=None if np.isnan(values[1]) else values[1],
+        value_a=None if np.isnan(means[0]) else float(means[0]),
+        value_b=None if np.isnan(means[1]) else float(means[1]),
         effect=None if np.isnan(effect) else effect,
         low=None,
         high=None,
@@ -185,54 +177,47 @@ def compare(
     )
     if notes:
         return result
-    first, second = prepared
-    found = replicate(first.units + second.units, who, resamples=resamples, seed=seed)[metric]
-    moved = _chosen(found, labels)
-    split = len(first.units)
-    steps = _weigh(moved[:, :split], first.draws) - _weigh(moved[:, split:], second.draws)
+    found = _chosen(replicate(units[0] + units[1], who, resamples=resamples, seed=seed)[metric], labels)
+    drawn = [found[:, : len(units[0])], found[:, len(units[0]) :]]
+    steps = _mean(drawn[0], combine) - _mean(drawn[1], combine)
+    if claim == "recipe":
+        values = [_by_seed(single, combine) for single in singles]
+        copies = [_by_seed(copy, combine) for copy in drawn]
+        if paired_seeds:
+            between = spread(values[0] - values[1], copies[0] - copies[1])
+        else:
+            between = spread(values[0], copies[0]).plus(spread(values[1], copies[1]))
+        aside = deviations(between, seed_draws(resamples, seed=seed))
+        # both signs, so that exchanging the arms mirrors every replicate
+        steps = np.concatenate([steps + aside, steps - aside])
     return _conclude(result, effect, steps, higher_is_better=what.higher_is_better)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Arm:
-    """An arm's sets of predictions, how they make its value, and how each resample makes it anew."""
-
-    units: tuple[Sufficient, ...]
-    base: Float[np.ndarray, " U"]
-    draws: Float[np.ndarray, "R U"]
-
-
-def _seed_draws(
-    S: int, *, combine: Literal["metric", "scores"], claim: Claim, resamples: int, seed: int, stream: int
-) -> tuple[Float[np.ndarray, "U S"], Float[np.ndarray, " U"], Float[np.ndarray, "R U"]]:
-    """Return the mixtures of seeds to be scored, their shares in the value, and their shares in each resample."""
-    base = np.full(S, 1 / S)
-    if claim == "weights":
-        draws = np.broadcast_to(base, (resamples, S))
-    else:
-        draws = np.concatenate(list(seed_blocks(S, resamples=resamples, seed=seed, stream=stream))) / S
+def _mixtures(S: int, combine: Combine) -> Float[np.ndarray, "U S"]:
+    """Return the shares of the seeds in each set of scores: every seed by itself, or all together and all but one."""
     if combine == "metric":
-        return np.eye(S), base, draws
-    if claim == "weights":
-        return base[None], np.ones(1), np.ones((resamples, 1))
-    mixtures, place = np.unique(draws, axis=0, return_inverse=True)
-    if len(mixtures) > MAX_MIXTURES:
-        # so many bags that a random few stand for all: the first draws, whose order is random already
-        mixtures = draws[:MAX_MIXTURES]
-        place = np.arange(resamples) % MAX_MIXTURES
-    chosen = np.zeros((resamples, len(mixtures) + 1))
-    chosen[np.arange(resamples), place.reshape(-1) + 1] = 1.0
-    return np.concatenate([base[None], mixtures]), np.eye(len(mixtures) + 1)[0], chosen
+        return np.eye(S)
+    if S == 1:
+        return np.ones((1, 1))
+    return np.concatenate([np.full((1, S), 1 / S), (1 - np.eye(S)) / (S - 1)])
+
+
+def _mean(values: Float[np.ndarray, "R U"], combine: Combine) -> Float[np.ndarray, " R"]:
+    """Return the arm's value: the mean over seeds, or the value of the averaged scores."""
+    return values.mean(axis=1) if combine == "metric" else values[:, 0]
+
+
+def _by_seed(values: Float[np.ndarray, "... U"], combine: Combine) -> Float[np.ndarray, "... S"]:
+    """Return a value per seed: its own, or the jackknife's pseudo-value S all - (S - 1) without the seed."""
+    if combine == "metric":
+        return values
+    S = values.shape[-1] - 1
+    return S * values[..., :1] - (S - 1) * values[..., 1:]
 
 
 def _chosen(values: Float[np.ndarray, "... K1"], labels: Sequence[int] | None) -> Float[np.ndarray, "..."]:
     """Pick the overall value, or the mean over some classes."""
     return values[..., 0] if labels is None else mean_defined(values[..., [1 + k for k in labels]])
-
-
-def _weigh(values: Float[np.ndarray, "... U"], shares: Float[np.ndarray, "... U"]) -> Float[np.ndarray, "..."]:
-    """Weigh sets of predictions; one that has no share cannot make the result undefined."""
-    return np.where(shares > 0, values * shares, 0.0).sum(axis=-1)
 
 
 def _refusals(effect: float, *, seeds: int, positives: int, claim: Claim) -> list[str]:
@@ -241,7 +226,8 @@ def _refusals(effect: float, *, seeds: int, positives: int, claim: Claim) -> lis
         notes.append("undefined in an arm: a class has no positive or no negative row")
     if claim == "recipe" and seeds < MIN_SEEDS:
         notes.append(
-            f"{seeds} seed{'s' if seeds != 1 else ''}: a claim about a recipe needs {MIN_SEEDS}; run more, or claim these weights only"
+            f"{seeds} seed{'s' if seeds != 1 else ''}: a claim about a recipe needs {MIN_SEEDS}; "
+            "run more, or claim these weights only"
         )
     if positives < MIN_POSITIVES:
         notes.append(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raremix.core.types import Task
-from raremix.evaluate.bootstrap import Patients, blocks, patients, seed_blocks, tail_rank
+from raremix.evaluate.bootstrap import blocks, patients, tail_rank
 from raremix.evaluate.compare import CONFIDENCE, MIN_SEEDS, Claim, canonical_order
 from raremix.evaluate.decide import decide
 from raremix.evaluate.metrics import divide
@@ -24,6 +24,7 @@ from raremix.evaluate.rows import (
     checked_targets,
     labelled_rows,
 )
+from raremix.evaluate.seeds import seed_draws, two_level
 from raremix.evaluate.sufficient import Steps, ranked
 
 Sample = Callable[[Float[np.ndarray, " B"], Float[np.ndarray, " B"], Float[np.ndarray, " M"]], Float[np.ndarray, " M"]]
@@ -192,32 +193,19 @@ def _curve(
         return Curve(x=none, y=none, low=none, high=none, note="no positive or no negative row: there is no curve")
     grid = np.linspace(0, 1, points)
     steps = [[ranked(truth[:, k], values[s, :, k], who.index, who.count, precise=True) for k in ks] for s in range(S)]
-    y = _on_grid(steps, np.ones((1, who.count)), grid, sample).mean(axis=1)[0]
-    drawn = _replicates(steps, who, grid, sample, claim=claim, resamples=resamples, seed=seed)
-    ordered = np.sort(drawn, axis=0)
+    at_all = _on_grid(steps, np.ones((1, who.count)), grid, sample)[0]
+    y = at_all.mean(axis=0)
+    drawn = np.concatenate(
+        [_on_grid(steps, weights, grid, sample) for weights in blocks(who, resamples=resamples, seed=seed)]
+    )
+    middle = drawn.mean(axis=1)
+    if S >= MIN_SEEDS and claim != "weights":
+        draws = seed_draws(resamples, seed=seed)
+        middle = np.stack([two_level(at_all[:, m], drawn[:, :, m], draws) for m in range(points)], axis=1).clip(0, 1)
+    ordered = np.sort(middle, axis=0)
     outside = tail_rank(len(ordered), CONFIDENCE)
     low, high = ordered[outside - 1], ordered[len(ordered) - outside]
     return Curve(x=grid, y=y, low=np.minimum(low, y), high=np.maximum(high, y))
-
-
-def _replicates(
-    steps: list[list[Steps]],
-    who: Patients,
-    grid: Float[np.ndarray, " M"],
-    sample: Sample,
-    *,
-    claim: Claim | None,
-    resamples: int,
-    seed: int,
-) -> Float[np.ndarray, "R M"]:
-    S = len(steps)
-    two_level = S >= MIN_SEEDS and claim != "weights"
-    shares = seed_blocks(S, resamples=resamples, seed=seed, stream=0)
-    found = []
-    for weights, share in zip(blocks(who, resamples=resamples, seed=seed), shares, strict=True):
-        by_seed = _on_grid(steps, weights, grid, sample)
-        found.append(np.einsum("rsm,rs->rm", by_seed, share / S if two_level else np.full_like(share, 1 / S)))
-    return np.concatenate(found)
 
 
 def _on_grid(

@@ -197,11 +197,11 @@ def delong(
     """Estimate areas under curves with their covariance, of independent rows (DeLong) or of rows in groups
     (Obuchowski).
 
-    V10_i is the share of negatives below positive i (half for equals), V01_j the share of positives above negative j. Rows
-    of a group are summed, so that
+    V10_i is the share of negatives below positive i (half for equals), V01_j the share of positives above negative j.
+    Rows of a group are summed, so that
 
-        S10 = I10 / ((I10 - 1) m) sum_g (V10_g. - m_g A)(...)', S01 alike, S11 = I / (I - 1) sum_g (V10_g. - m_g A)(V01_g. - n_g A)'
-        covariance = S10 / m + S01 / n + (S11 + S11') / (m n)
+        S10 = I10 / ((I10 - 1) m) sum_g (V10_g. - m_g A)(...)', S01 alike, S11 = I / (I - 1) sum_g (V10_g. - m_g
+        A)(V01_g. - n_g A)' covariance = S10 / m + S01 / n + (S11 + S11') / (m n)
 
     with I10 and I01 groups that have positives and negatives, and I groups in all. Groups of one row give DeLong's
     (S11 is then 0).
@@ -273,8 +273,9 @@ def auroc_interval(
 ) -> Interval:
     """Return the interval of one area under the curve: the union of logit-DeLong and Newcombe's method 5.
 
-    Each alone fails with few positives (DeLong covers 67 % at 5 positives and an area of .95, Newcombe's can be narrow where
-    scores are far from exponential); the union covered 90 to 99 % in twelve scenarios of 10 to 40 positives.
+    Each alone fails with few positives (DeLong covers 67 % at 5 positives and an area of .95, Newcombe's can be
+    narrow where scores are far from exponential); the union covered 90 to 99 % in twelve scenarios of 10 to 40
+    positives.
 
     Args:
         area: in [0, 1].

@@ -42,6 +42,7 @@ class Metric:
         higher_is_better: False for errors.
         micro: in a multiclass task the overall value looks at all rows at once and is no mean over classes.
         proportion: per class it is a share of rows, so that a Wilson interval fits.
+        lowest, highest: what it can be.
     """
 
     title: str
@@ -50,6 +51,8 @@ class Metric:
     higher_is_better: bool = True
     micro: bool = False
     proportion: bool = False
+    lowest: float = 0.0
+    highest: float = 1.0
 
 
 METRICS: dict[str, Metric] = {
@@ -59,15 +62,17 @@ METRICS: dict[str, Metric] = {
     "specificity": Metric(title="Specificity", family="counts", needs="negatives", proportion=True),
     "precision": Metric(title="Precision (PPV)", family="counts", needs="positives", proportion=True),
     "f1": Metric(title="F1", family="counts", needs="positives"),
-    "mcc": Metric(title="Matthews correlation", family="counts", needs="both", micro=True),
-    "cohen_kappa": Metric(title="Cohen's kappa", family="counts", needs="both", micro=True),
-    "youden_j": Metric(title="Youden's J", family="counts", needs="both"),
+    "mcc": Metric(title="Matthews correlation", family="counts", needs="both", micro=True, lowest=-1.0),
+    "cohen_kappa": Metric(title="Cohen's kappa", family="counts", needs="both", micro=True, lowest=-1.0),
+    "youden_j": Metric(title="Youden's J", family="counts", needs="both", lowest=-1.0),
     "g_mean": Metric(title="G-mean", family="counts", needs="both"),
     "auroc": Metric(title="AUROC", family="ranking", needs="both"),
     "average_precision": Metric(title="Average precision", family="ranking", needs="both"),
     "ece": Metric(title="Calibration error (ECE)", family="ece", needs="rows", higher_is_better=False, micro=True),
-    "brier": Metric(title="Brier score", family="brier", needs="rows", higher_is_better=False, micro=True),
-    "log_loss": Metric(title="Log loss", family="log_loss", needs="rows", higher_is_better=False, micro=True),
+    "brier": Metric(title="Brier score", family="brier", needs="rows", higher_is_better=False, micro=True, highest=2.0),
+    "log_loss": Metric(
+        title="Log loss", family="log_loss", needs="rows", higher_is_better=False, micro=True, highest=np.inf
+    ),
 }
 
 

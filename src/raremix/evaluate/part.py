@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logit
+from scipy.special import ndtri
 
 from raremix.core.types import Task
-from raremix.evaluate.bootstrap import Patients, patients, percentile_interval, replicate, seed_blocks
-from raremix.evaluate.compare import MIN_POSITIVES, MIN_SEEDS, Claim
+from raremix.evaluate.bootstrap import Patients, patients, percentile_interval, replicate
+from raremix.evaluate.compare import CONFIDENCE, MIN_POSITIVES, MIN_SEEDS, Claim
 from raremix.evaluate.decide import decide
 from raremix.evaluate.intervals import (
     Interval,
@@ -22,24 +22,82 @@ from raremix.evaluate.intervals import (
 )
 from raremix.evaluate.metrics import METRICS, mean_defined, why_undefined
 from raremix.evaluate.rows import labelled_rows
+from raremix.evaluate.seeds import seed_draws, two_level
 from raremix.evaluate.sufficient import columns, reduce_predictions
 
 FEW = f"fewer than {MIN_POSITIVES} patients of a kind: counts only, no ranking"
+FEW_IN_MEAN = f"a class has fewer than {MIN_POSITIVES} patients: no ranking"
+NO_SPREAD = "no resample differs: no interval"
 SUMS_OF_SHARES = {"sensitivity", "specificity", "balanced_accuracy", "youden_j"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of a table.
+
+    Attributes:
+        metric: its name.
+        values: one per seed.
+        replicates: of the recipe's (or the weights') value.
+        classes: whose mean it is; one for a class and for a binary task.
+        all_rows: it looks at all classes of a row at once.
+    """
+
+    metric: str
+    values: Float[np.ndarray, " S"]
+    replicates: Float[np.ndarray, " R"]
+    classes: tuple[int, ...]
+    all_rows: bool
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return float(self.values.mean())
+
+    def ends(self) -> tuple[float, float]:
+        """Return the percentile interval of the replicates that are defined."""
+        return percentile_interval(self.replicates[~np.isnan(self.replicates)], confidence=CONFIDENCE)
+
+    def variance(self, patients_of_rarest: int) -> float:
+        """Return the variance that would give a normal interval the width of the percentile interval.
+
+        Tails of the seeds' deviations are too heavy for a variance proper. Within strata of m patients resampling
+        brings (m - 1) / m of the variance.
+        """
+        low, high = self.ends()
+        m = patients_of_rarest
+        return ((high - low) / (2 * float(ndtri((1 + CONFIDENCE) / 2)))) ** 2 * (m / (m - 1) if m > 1 else 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Some rows, measured: values (S, 1 + K) and replicates (R, 1 + K) by metric."""
+    """Some rows, measured.
+
+    Attributes:
+        truth: targets.
+        scores: per seed.
+        task: what the columns mean.
+        classes: their names.
+        who: the patients.
+        two_level: seeds are drawn too.
+        claim: what is to be said.
+        values: per metric and seed, the overall value before those of the classes.
+        replicates: the same in each resample of the patients.
+        draws: for the seeds' deviations.
+        counts: TP, FP, FN, TN per seed and class.
+        called_patients: patients with a row that is called, per class, mean over seeds.
+    """
 
     truth: Float[np.ndarray, "N K"]
     scores: Float[np.ndarray, "S N K"]
     task: Task
-    classes: list[str]
+    classes: tuple[str, ...]
     who: Patients
+    two_level: bool
     claim: Claim
     values: dict[str, Float[np.ndarray, "S K1"]]
-    replicates: dict[str, Float[np.ndarray, "R K1"]]
+    replicates: dict[str, Float[np.ndarray, "R S K1"]]
+    draws: tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]
     counts: Float[np.ndarray, "S K 4"]
     called_patients: Float[np.ndarray, " K"]
 
@@ -52,12 +110,13 @@ class Part:
         groups: np.ndarray,
         *,
         task: Task,
-        classes: list[str],
-        metrics: list[str],
+        classes: Sequence[str],
+        metrics: Sequence[str],
         claim: Claim,
         resamples: int,
         seed: int,
     ) -> "Part":
+        """Measure rows that have been checked and put in order."""
         who = patients(groups, truth)
         S, K = len(scores), truth.shape[1]
         called = decide(scores, task=task, thresholds=limits)
@@ -65,194 +124,196 @@ class Part:
             reduce_predictions(truth, scores[s], called[s], task=task, metrics=metrics, group=who.index, G=who.count)
             for s in range(S)
         ]
-        cells = [columns("counts", truth, scores[s], called[s], task=task).reshape(-1, K, 4) for s in range(S)]
-        found = replicate(units, who, resamples=resamples, seed=seed)
-        if claim == "recipe" and S >= MIN_SEEDS:
-            shares = np.concatenate(list(seed_blocks(S, resamples=resamples, seed=seed, stream=0))) / S
-        else:
-            shares = np.full((resamples, S), 1 / S)
-        kept = shares[..., None] > 0
-        whole = np.ones((1, who.count))
-        single = [unit.under(whole) for unit in units]
-        labelled = ~np.isnan(truth)
+        whole = [unit.under(np.ones((1, who.count))) for unit in units]
+        cells = [columns("counts", truth, scores[s], called[s], task=task).sum(axis=0) for s in range(S)]
         touched = np.zeros((S, who.count, K), dtype=bool)
         for s in range(S):
-            row, label = np.nonzero(called[s] & labelled)
+            row, label = np.nonzero(called[s] & ~np.isnan(truth))
             touched[s, who.index[row], label] = True
         return cls(
             truth=truth,
             scores=scores,
             task=task,
-            classes=classes,
+            classes=tuple(classes),
             who=who,
+            two_level=claim == "recipe" and S >= MIN_SEEDS,
             claim=claim,
-            values={name: np.stack([one[name][0] for one in single]) for name in metrics},
-            replicates={n: np.where(kept, found[n] * shares[..., None], 0.0).sum(axis=1) for n in metrics},
-            counts=np.stack([cell.sum(axis=0) for cell in cells]),
+            values={name: np.stack([one[name][0] for one in whole]) for name in metrics},
+            replicates=replicate(units, who, resamples=resamples, seed=seed),
+            draws=seed_draws(resamples, seed=seed),
+            counts=np.stack(cells).reshape(S, K, 4),
             called_patients=touched.sum(axis=1).mean(axis=0),
         )
 
     def row(self, name: str, scope: str, label: str, ks: Sequence[int], column: int | None) -> tuple[object, ...]:
-        """Return one row of the table: of a column of the values, or (None) of the mean over some classes."""
-        what, S = METRICS[name], len(self.scores)
-        by_class, found = self.values[name][:, 1:], self.replicates[name]
-        if column is None:
-            value = float(mean_defined(by_class[:, list(ks)]).mean())
-            drawn = mean_defined(found[:, [1 + k for k in ks]])
-        else:
-            value, drawn = float(self.values[name][:, column].mean()), found[:, column]
-        one = list(ks)[-1] if scope == "class" or self.task == "binary" else None
-        rows = labelled_rows(self.truth if one is None else self.truth[:, [one]])
-        positives = [int(self.who.positives[k]) for k in ([one] if one is not None else ks)]
-        there = [count for count in positives if count] if one is None else positives
-        notes = self._reasons(name, [one] if one is not None else list(ks), alone=one is not None)
-        low = high = None
-        method = ""
+        """Return one row of the table.
+
+        Args:
+            name: the metric.
+            scope: "overall", "class", "band" or "subgroup".
+            label: of the scope.
+            ks: the classes concerned.
+            column: of the values: 0 overall, 1 + k a class; None is the mean over `ks`.
+        """
+        figure = self._figure(name, ks, column, alone=scope == "class" or self.task == "binary")
+        one = figure.classes[0] if len(figure.classes) == 1 and not figure.all_rows else None
+        known = labelled_rows(self.truth if one is None else self.truth[:, [one]])
+        positives = self.who.positives[list(figure.classes)]
+        notes = self._reasons(figure)
+        value, interval, method = figure.value, None, ""
         if np.isnan(value):
             notes = notes or ["undefined for a seed"]
         else:
-            interval, method, remark = self._interval(name, value, drawn, ks=list(ks), one=one, column=column)
+            interval, method, remark = self._interval(figure)
             notes += [remark] if remark else []
-            if interval is not None:
-                low, high = interval.low, interval.high
-                if self.claim == "recipe" and S < MIN_SEEDS:
-                    notes.append(
-                        f"{S} seed{'s' if S > 1 else ''}: interval over patients only, no claim about the recipe"
-                    )
-                lost = int(np.isnan(drawn).sum())
-                if lost:
-                    notes.append(f"undefined in {lost} of {len(drawn)} resamples")
+            S = len(self.scores)
+            if interval is not None and self.claim == "recipe" and not self.two_level:
+                notes.append(f"{S} seed{'s' if S > 1 else ''}: over patients only, no claim about the recipe")
+            lost = int(np.isnan(figure.replicates).sum())
+            if interval is not None and lost:
+                notes.append(f"undefined in {lost} of {len(figure.replicates)} resamples")
         return (
             name,
             scope,
             label,
             None if np.isnan(value) else value,
-            low,
-            high,
-            int(rows.sum()),
-            len(np.unique(self.who.index[rows])),
-            min(there, default=0),
+            None if interval is None else interval.low,
+            None if interval is None else interval.high,
+            int(known.sum()),
+            len(np.unique(self.who.index[known])),
+            int(positives.min() if one is not None else min(positives[positives > 0], default=0)),
             "; ".join(notes),
             method,
         )
 
-    def _reasons(self, name: str, ks: list[int], *, alone: bool) -> list[str]:
+    def _figure(self, name: str, ks: Sequence[int], column: int | None, *, alone: bool) -> Figure:
+        what = METRICS[name]
+        found, copies = self.values[name], self.replicates[name]
+        if column is None:
+            at = [1 + k for k in ks]
+            values, drawn = mean_defined(found[:, at]), mean_defined(copies[:, :, at])
+        else:
+            values, drawn = found[:, column], copies[:, :, column]
+        middle = drawn.mean(axis=1)
+        if self.two_level:
+            middle = np.clip(two_level(values, drawn, self.draws), what.lowest, what.highest)
+        return Figure(
+            metric=name,
+            values=values,
+            replicates=middle,
+            classes=(list(ks)[-1],) if alone else tuple(ks),
+            all_rows=what.micro and self.task == "multiclass" and column == 0,
+        )
+
+    def _reasons(self, figure: Figure) -> list[str]:
         """Say what is undefined or a convention; for a mean, which classes that concerns."""
+        if figure.all_rows:
+            return []
         found: dict[str, list[str]] = {}
-        for k in ks:
-            reason = why_undefined(name, self.counts.mean(axis=0), k)
+        for k in figure.classes:
+            reason = why_undefined(figure.metric, self.counts.mean(axis=0), k)
             if reason:
                 found.setdefault(reason, []).append(self.classes[k])
-        if alone:
+        if len(figure.classes) == 1:
             return list(found)
-        if METRICS[name].micro and self.task == "multiclass":
-            return []
         return [f"{reason}: {', '.join(labels)}" for reason, labels in found.items()]
 
-    def _interval(
-        self,
-        name: str,
-        value: float,
-        drawn: Float[np.ndarray, " R"],
-        *,
-        ks: list[int],
-        one: int | None,
-        column: int | None,
-    ) -> tuple[Interval | None, str, str]:
+    def _interval(self, figure: Figure) -> tuple[Interval | None, str, str]:
         """Return interval, method and remark of a figure that is defined."""
-        what = METRICS[name]
-        if one is not None and what.proportion:
-            return self._share(name, value, drawn, one)
-        if name == "accuracy" and column == 0 and self.task == "multiclass":
-            return self._share(name, value, drawn, None)
-        ends = [int(min(self.who.positives[k], self.who.negatives[k])) for k in ([one] if one is not None else ks)]
-        fewest = self.who.count if what.needs == "rows" else min((e for e in ends if e), default=0)
-        if fewest < MIN_POSITIVES and one is not None:
+        what = METRICS[figure.metric]
+        single = len(figure.classes) == 1
+        if what.proportion and (single or figure.all_rows):
+            return self._share(figure)
+        fewest = self._fewest(figure)
+        if fewest < MIN_POSITIVES and single:
             return None, "", FEW
-        remark = f"a class has fewer than {MIN_POSITIVES} patients: no ranking" if fewest < MIN_POSITIVES else ""
-        known = drawn[~np.isnan(drawn)]
-        if self.who.count < 2 or len(known) < 2:
+        remark = FEW_IN_MEAN if fewest < MIN_POSITIVES else ""
+        if self.who.count < 2 or (~np.isnan(figure.replicates)).sum() < 2:
             return None, "", remark or "one patient: no interval"
-        # within strata of m patients the bootstrap's variance is too small by (m - 1) / m
-        inflate = fewest / (fewest - 1) if fewest > 1 else 1.0
-        if name == "auroc" and one is not None:
-            return self._area(value, float(known.var()) * inflate, one), "logit-DeLong and Newcombe 5", remark
+        interval, method = self._wide(figure, fewest)
+        if interval is None:
+            return None, "", "; ".join(filter(None, [remark, NO_SPREAD]))
+        return interval, method, remark
+
+    def _wide(self, figure: Figure, fewest: int) -> tuple[Interval | None, str]:
+        """Return interval and method of a figure that is no share of rows and has the patients for it."""
+        what = METRICS[figure.metric]
+        if figure.metric == "auroc" and len(figure.classes) == 1:
+            return self._area(figure, fewest), "logit-DeLong and Newcombe 5"
         if what.family == "ranking":
-            spread = logit(np.clip(known, 1e-6, 1 - 1e-6)).var() * inflate
-            found = logit_interval(value, float(spread) * (value * (1 - value)) ** 2)
-            if found is None:
-                return None, "", "; ".join(filter(None, [remark, "no resample differs: no interval"]))
-            return found, "logit bootstrap", remark
-        low, high = percentile_interval(known)
-        interval = Interval(min(low, value), max(high, value))
-        if name in SUMS_OF_SHARES:
-            return interval.union(self._sum_of_shares(name, ks, one, column)), "bootstrap and square-and-add", remark
-        if low == high:
-            return None, "", "; ".join(filter(None, [remark, "no resample differs: no interval"]))
-        return interval, "percentile bootstrap", remark
+            return logit_interval(figure.value, figure.variance(fewest)), "bootstrap, logit scale"
+        low, high = figure.ends()
+        interval = Interval(min(low, figure.value), max(high, figure.value))
+        if figure.metric in SUMS_OF_SHARES:
+            return interval.union(self._sum_of_shares(figure)), "bootstrap and square-and-add"
+        return (interval if low < high else None), "percentile bootstrap"
 
-    def _share(
-        self, name: str, value: float, drawn: Float[np.ndarray, " R"], one: int | None
-    ) -> tuple[Interval | None, str, str]:
+    def _fewest(self, figure: Figure) -> int:
+        """Return the patients of the rarest kind that the figure rests on."""
+        if METRICS[figure.metric].needs == "rows":
+            return self.who.count
+        if figure.all_rows:
+            return self.who.count - int(self.who.positives.max())
+        ends = np.minimum(self.who.positives, self.who.negatives)[list(figure.classes)]
+        return int(min(ends[ends > 0], default=0))
+
+    def _share(self, figure: Figure) -> tuple[Interval | None, str, str]:
         """Return Wilson's interval of a share of rows, with an effective size where rows are not independent."""
-        rows, members = self._denominator(name, one)
-        if rows <= 0:
+        rows, members = self._denominator(figure.metric, None if figure.all_rows else figure.classes[0])
+        if rows <= 0 or members <= 0:
             return None, "", ""
-        if self.claim == "weights" and self.who.count == len(self.truth):
-            return wilson(value * rows, rows), "Wilson", ""
-        known = drawn[~np.isnan(drawn)]
-        inflate = members / (members - 1) if members > 1 else 1.0
-        variance = float(known.var()) * inflate if len(known) > 1 else 0.0
-        return effective_wilson(value, variance, groups=max(members, 1), rows=rows), "Wilson, effective size", ""
+        if not self.two_level and self.who.count == len(self.truth):
+            return wilson(figure.value * rows, rows), "Wilson", ""
+        variance = figure.variance(members) if (~np.isnan(figure.replicates)).sum() > 1 else 0.0
+        interval = effective_wilson(figure.value, variance, groups=members, rows=rows, confidence=CONFIDENCE)
+        return interval, "Wilson, effective size", ""
 
-    def _denominator(self, name: str, one: int | None) -> tuple[float, int]:
-        """Return the rows and patients of which a share is taken, means over seeds."""
-        if one is None:
+    def _denominator(self, name: str, k: int | None) -> tuple[float, int]:
+        """Return the rows and patients of which a share is taken, means over seeds; all rows for no class."""
+        if k is None:
             return float(labelled_rows(self.truth).sum()), self.who.count
-        tp, fp, fn, tn = self.counts.mean(axis=0)[one]
-        known = ~np.isnan(self.truth[:, one])
+        tp, fp, fn, tn = self.counts.mean(axis=0)[k]
         match name:
             case "sensitivity":
-                return float(tp + fn), int(self.who.positives[one])
+                return float(tp + fn), int(self.who.positives[k])
             case "specificity":
-                return float(fp + tn), int(self.who.negatives[one])
+                return float(fp + tn), int(self.who.negatives[k])
             case "precision":
-                return float(tp + fp), round(float(self.called_patients[one]))
+                return float(tp + fp), round(float(self.called_patients[k]))
             case _:
-                return float(tp + fp + fn + tn), len(np.unique(self.who.index[known]))
+                return float(tp + fp + fn + tn), len(np.unique(self.who.index[~np.isnan(self.truth[:, k])]))
 
-    def _area(self, value: float, variance: float, k: int) -> Interval:
+    def _area(self, figure: Figure, fewest: int) -> Interval:
+        k = figure.classes[0]
         found = delong(self.truth[:, k], self.scores[:, :, k], groups=self.who.index)
         closed = float(found.covariance.mean())
         return auroc_interval(
-            value,
-            max(closed, variance) if self.claim == "recipe" and len(self.scores) >= MIN_SEEDS else closed,
+            figure.value,
+            max(closed, figure.variance(fewest)) if self.two_level else closed,
             positives=float(self.who.positives[k]),
             negatives=float(self.who.negatives[k]),
+            confidence=CONFIDENCE,
         )
 
-    def _sum_of_shares(self, name: str, ks: list[int], one: int | None, column: int | None) -> Interval:
-        """Return the square-and-add interval of a sum of sensitivities and specificities."""
-        members = [one] if one is not None else ks
-        two_sided = name == "youden_j" or (name == "balanced_accuracy" and (column != 0 or self.task != "multiclass"))
-        parts = (
-            ["sensitivity", "specificity"] if two_sided else ["specificity" if name == "specificity" else "sensitivity"]
+    def _sum_of_shares(self, figure: Figure) -> Interval:
+        """Return the square-and-add interval of a mean of sensitivities, specificities or both."""
+        both = figure.metric == "youden_j" or (
+            figure.metric == "balanced_accuracy" and not (self.task == "multiclass" and len(figure.classes) > 1)
         )
+        kinds = ["sensitivity", "specificity"] if both else [figure.metric]
+        kinds = ["sensitivity"] if kinds == ["balanced_accuracy"] else kinds
+        counts = self.counts.mean(axis=0)
         shares, intervals = [], []
-        for k in members:
-            for part in parts:
-                share = float(np.nanmean(self._plain_share(part, k))) if self._denominator(part, k)[0] > 0 else np.nan
-                if np.isnan(share):
-                    continue
-                rows, patients_there = self._denominator(part, k)
-                size = min(float(patients_there), rows)
-                shares.append(share)
-                intervals.append(wilson(share * size, size))
-        halves = 1 if name == "youden_j" or not two_sided else 2
-        scale = len(parts) / (halves * max(len(shares), 1))
-        found = square_and_add(np.array(shares), intervals, scale=scale)
-        return Interval(found.low - 1, found.high - 1) if name == "youden_j" else found
-
-    def _plain_share(self, name: str, k: int) -> Float[np.ndarray, " S"]:
-        tp, fp, fn, tn = self.counts[:, k].T
-        return tp / (tp + fn) if name == "sensitivity" else tn / (fp + tn)
+        for k in figure.classes:
+            if both and min(self.who.positives[k], self.who.negatives[k]) == 0:
+                continue
+            for kind in kinds:
+                rows, members = self._denominator(kind, k)
+                if rows > 0:
+                    share = counts[k][0 if kind == "sensitivity" else 3] / rows
+                    size = min(float(members), rows)
+                    shares.append(share)
+                    intervals.append(wilson(share * size, size, confidence=CONFIDENCE))
+        doubled = 2 if figure.metric == "youden_j" else 1
+        found = square_and_add(np.array(shares), intervals, scale=doubled / len(shares))
+        return Interval(found.low - doubled + 1, found.high - doubled + 1)

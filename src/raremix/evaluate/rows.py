@@ -1,4 +1,4 @@
-"""Test rows as every other module here expects them: checked once, hard labels, scores per seed, thresholds broadcast."""
+"""Test rows as all other modules here expect them: checked once, hard labels, scores per seed, thresholds broadcast."""
 
 import numpy as np
 from jaxtyping import Bool, Float

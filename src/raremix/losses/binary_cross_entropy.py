@@ -70,7 +70,7 @@ class BinaryCrossEntropy(Loss):
     """
 
     class_weights: Scheme = "none"
-    class_counts: Sequence[float] | np.ndarray | None = None
+    class_counts: Sequence[float | int] | np.ndarray | None = None
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:

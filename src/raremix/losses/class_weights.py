@@ -16,7 +16,7 @@ Scheme = Literal["none", "inverse", "sqrt", "effective"]
 EFFECTIVE_BETA = 0.9999  # the largest value that Cui et al. try, and the one of their large data sets
 
 
-def raw_weights(class_counts: Sequence[float], *, scheme: Scheme) -> Float[np.ndarray, " K"]:
+def raw_weights(class_counts: Sequence[float | int], *, scheme: Scheme) -> Float[np.ndarray, " K"]:
     """Return a weight per class, up to a common factor.
 
     "inverse": 1 / n; "sqrt": 1 / sqrt(n); "effective": (1 - b) / (1 - b^n) with b = 0.9999 [1]; "none": 1. A class without
@@ -63,7 +63,7 @@ def positive_weights(class_counts: tuple[float, ...], scheme: Scheme, device: to
     return torch.tensor(weights / weights.min(), dtype=torch.float32, device=device)
 
 
-def checked_counts(class_counts: Sequence[float] | np.ndarray | None, *, scheme: Scheme) -> tuple[float, ...] | None:
+def checked_counts(class_counts: Sequence[float | int] | np.ndarray | None, *, scheme: Scheme) -> tuple[float, ...] | None:
     """Return the counts as a tuple.
 
     Raises:

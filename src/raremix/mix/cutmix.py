@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from raremix.core.pixels import all_rows
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan
 from raremix.mix import label, mask
@@ -49,7 +50,7 @@ class CutMix(Mixer):
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Draw partners from the pool, and a box for each row of the batch."""
         rows, _, height, width = batch.images.shape
-        partner = any_partner(rows, len(pool.images), rng=rng)
+        partner = any_partner(rows, pool.images.shape[0], rng=rng)
         share = kept_share(rows, alpha=self.alpha, probability=self.probability, rng=rng)
         boxes = mask.random_boxes(share, height=height, width=width, rng=rng)
-        return MixPlan(own=torch.arange(rows), partner=torch.from_numpy(partner), mask=boxes, weight=label.area(boxes))
+        return MixPlan(own=all_rows(rows), partner=torch.from_numpy(partner), mask=boxes, weight=label.area(boxes))

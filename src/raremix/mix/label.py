@@ -14,5 +14,8 @@ def area(mask: Float[Tensor, "R 1 h w"] | Boxes) -> Float[Tensor, " R"]:
         >>> area(torch.tensor([[[[1.0, 0.0]]]]))
         tensor([0.5000])
     """
-    share = mask.share() if isinstance(mask, Boxes) else mask.double().mean(dim=(1, 2, 3))
-    return share.float()
+    if isinstance(mask, Boxes):
+        return mask.share()
+    if mask.shape[-2:] == (1, 1):
+        return mask.reshape(-1)
+    return mask.double().mean(dim=(1, 2, 3)).float()

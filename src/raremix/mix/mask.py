@@ -24,7 +24,7 @@ def blend(share: Float[np.ndarray, " R"]) -> Float[Tensor, "R 1 1 1"]:
 def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng: np.random.Generator) -> Boxes:
     """Draw a box per row, of the image's proportions, around a uniform centre, clipped at the border.
 
-    A row that keeps the share s has, before clipping, a box of sides sqrt(1 - s) times the image's, rounded to whole pixels.
+    A row that keeps the share s has, before clipping, a box of sides sqrt(1 - s) times the image's, in whole pixels.
 
     Args:
         share: share of its own pixels that each row keeps where nothing is clipped, in [0, 1].
@@ -38,16 +38,9 @@ def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng
         >>> float(random_boxes(np.ones(1), height=8, width=8, rng=np.random.default_rng(0)).share())
         1.0
     """
-    side = np.sqrt(1.0 - share)
-    top, bottom = _span(side, height, rng)
-    left, right = _span(side, width, rng)
+    lengths = np.array([[height], [width]])
+    extent = np.rint(np.sqrt(1.0 - share) * lengths).astype(np.int64)
+    start = (rng.random(extent.shape) * lengths).astype(np.int64) - extent // 2
+    near, far = np.maximum(start, 0), np.minimum(start + extent, lengths)
+    top, left, bottom, right = torch.from_numpy(np.concatenate([near, far])).unbind()
     return Boxes(top=top, left=left, bottom=bottom, right=right, height=height, width=width)
-
-
-def _span(side: np.ndarray, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    extent = np.rint(side * length).astype(np.int64)
-    start = rng.integers(0, length, size=len(side)) - extent // 2
-    return (
-        torch.from_numpy(start.clip(0, length)),
-        torch.from_numpy((start + extent).clip(0, length)),
-    )

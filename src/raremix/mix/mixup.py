@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from raremix.core.pixels import all_rows
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan
 from raremix.mix import label, mask
@@ -49,7 +50,7 @@ class MixUp(Mixer):
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Draw partners from the pool, and a weight for each row of the batch."""
-        rows = len(batch.images)
-        partner = any_partner(rows, len(pool.images), rng=rng)
+        rows = batch.images.shape[0]
+        partner = any_partner(rows, pool.images.shape[0], rng=rng)
         share = mask.blend(kept_share(rows, alpha=self.alpha, probability=self.probability, rng=rng))
-        return MixPlan(own=torch.arange(rows), partner=torch.from_numpy(partner), mask=share, weight=label.area(share))
+        return MixPlan(own=all_rows(rows), partner=torch.from_numpy(partner), mask=share, weight=label.area(share))

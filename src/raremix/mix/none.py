@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raremix.core.pixels import all_rows
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan
 
@@ -26,10 +27,10 @@ class NoMix(Mixer):
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Plan that every row keeps all of itself; nothing is drawn, and the pool is not used."""
-        rows = torch.arange(len(batch.images))
+        rows = batch.images.shape[0]
         return MixPlan(
-            own=rows,
-            partner=torch.zeros_like(rows),
-            mask=torch.ones(len(rows), 1, 1, 1),
-            weight=torch.ones(len(rows)),
+            own=all_rows(rows),
+            partner=torch.zeros(rows, dtype=torch.long),
+            mask=torch.ones(rows, 1, 1, 1),
+            weight=torch.ones(rows),
         )

@@ -29,5 +29,6 @@ def any_partner(rows: int, pool_rows: int, *, rng: np.random.Generator) -> Int[n
     """
     if pool_rows < 1:
         raise ConfigError(f"a pool to mix with needs at least 1 row, got {pool_rows}: pass a batch that is not empty")
-    rounds = max(1, -(-rows // pool_rows))
-    return np.concatenate([rng.permutation(pool_rows) for _ in range(rounds)])[:rows].astype(np.int64)
+    if rows <= pool_rows:
+        return rng.permutation(pool_rows)[:rows]
+    return np.concatenate([rng.permutation(pool_rows) for _ in range(-(-rows // pool_rows))])[:rows]

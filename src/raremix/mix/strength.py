@@ -15,14 +15,14 @@ def kept_share(rows: int, *, alpha: float, probability: float, rng: np.random.Ge
         rows: number of rows.
         alpha: shape of the distribution, > 0.
         probability: probability that a row is mixed, in [0, 1].
-        rng: the stream to draw from; as many numbers are drawn whatever the probability.
+        rng: the stream to draw from.
 
     Example:
         >>> kept_share(2, alpha=1.0, probability=0.0, rng=np.random.default_rng(0))
         array([1., 1.])
     """
-    is_mixed = rng.random(rows) < probability
-    return np.where(is_mixed, rng.beta(alpha, alpha, size=rows), 1.0)
+    share = rng.beta(alpha, alpha, size=rows)
+    return share if probability == 1 else np.where(rng.random(rows) < probability, share, 1.0)
 
 
 def check_strength(*, alpha: float, probability: float) -> None:

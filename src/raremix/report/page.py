@@ -23,7 +23,6 @@ from raremix.report.tables import Table, by_label, headline, other_measures
 # The page must stay below 5 MB (it is mailed); text and figures take at most about 1 MB of that.
 IMAGE_BUDGET = 3_600_000
 MOST_PICTURES = 16
-MOST_ERRORS = 24
 MOST_CURVE_PANELS = 20
 
 # Class metrics that are drawn as bars, where they were measured: the first two of these.
@@ -100,6 +99,7 @@ def render(record: Record, images: Images | None = None) -> str:
         reliability=[panels.reliability(entry, slots[entry.arm]) for entry in record.reliability if entry.bins],
         confusions=[panels.confusion(entry, record.data.classes, record.data.ordered()) for entry in record.confusion],
         images=kept,
+        errors=[(arm.name, kept.errors_of(arm.name)) for arm in record.arms if kept.errors_of(arm.name)],
         class_images=_in_order(kept.classes, record.data.ordered()),
         dropped=dropped,
         subgroups=_subgroup_table(record),
@@ -134,13 +134,11 @@ def fit(images: Images, *, budget: int) -> tuple[Images, int]:
         The kept pictures, evenly cut from the end of each row, and how many were left out.
     """
     total = _pictures(images)
-    for most in (*range(MOST_ERRORS, 8, -4), *range(8, -1, -1)):
+    for most in range(MOST_PICTURES, -1, -1):
         kept = Images(
-            classes=tuple(ClassImages(label=c.label, pngs=c.pngs[: min(most, MOST_PICTURES)]) for c in images.classes),
-            arms=tuple(
-                ArmImages(arm=a.arm, pngs=a.pngs[: min(most, MOST_PICTURES)], captions=a.captions) for a in images.arms
-            ),
-            errors=images.errors[:most],
+            classes=tuple(ClassImages(label=c.label, pngs=c.pngs[:most]) for c in images.classes),
+            arms=tuple(ArmImages(arm=a.arm, pngs=a.pngs[:most], captions=a.captions) for a in images.arms),
+            errors=tuple(e for arm in images.arms_with_errors() for e in images.errors_of(arm)[:most]),
         )
         size = sum(len(png) for entry in (*kept.classes, *kept.arms) for png in entry.pngs)
         if size + sum(len(entry.png) for entry in kept.errors) <= budget:
@@ -256,7 +254,8 @@ def _class_figures(record: Record, slots: Mapping[str, int]) -> list[dict[str, A
             record, values, labels=names, title=notation.metric_name(metric, capital=True), heading="Class"
         )
         if figure is not None and table is not None:
-            drawn.append({"metric": metric, "figure": figure, "table": table})
+            has_few = any(row.is_faint for row in figure.rows)
+            drawn.append({"metric": metric, "figure": figure, "table": table, "has_few": has_few})
     return drawn
 
 

@@ -376,6 +376,14 @@ class Images(_Part):
     arms: tuple[ArmImages, ...] = ()
     errors: tuple[ErrorImage, ...] = ()
 
+    def errors_of(self, arm: str) -> tuple[ErrorImage, ...]:
+        """Return one arm's errors, in their order."""
+        return tuple(error for error in self.errors if error.arm == arm)
+
+    def arms_with_errors(self) -> tuple[str, ...]:
+        """Name the arms that have errors, in the order in which they first come."""
+        return tuple(dict.fromkeys(error.arm for error in self.errors))
+
 
 def read_record(path: Path) -> Record:
     """Read and check a study's `record.json`.

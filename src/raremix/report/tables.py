@@ -184,11 +184,9 @@ def _headline_note(record: Record) -> str:
         if record.study.claim == "recipe"
         else "were resampled in pairs: the interval is about these trained weights."
     )
-    decides = words.decides(record)
     return (
         "One point is 0.01. The interval holds the true difference in 95 of 100 such studies. "
         + f"{notation.capitalised(record.data.unit)} {claim}"
-        + (f" By its size {decides}." if decides else "")
         + " P(better) is the share of resamples in which the arm was ahead; p is Holm-corrected for the number of arms."
     )
 

@@ -181,8 +181,8 @@ def _few_seeds(record: Record, comparison: Comparison, finding: str) -> str:
     count = comparison.seeds
     held = "an unknown number of seeds" if count is None else f"only {count} seed{'s' if count != 1 else ''}"
     return (
-        f"no claim about the recipe, because {held} {'was' if count == 1 else 'were'} trained and {FEWEST_SEEDS} are needed; "
-        f"the difference measured in {metric_name(comparison.metric)} is {finding}."
+        f"no claim about the recipe, because {held} {'was' if count == 1 else 'were'} trained and {FEWEST_SEEDS} are "
+        f"needed; the difference measured in {metric_name(comparison.metric)} is {finding}."
     )
 
 
@@ -213,8 +213,7 @@ def _headline(record: Record, verdicts: list[Verdict]) -> str:
         said.append(f"With {enumerate_names(found)}, {of_what}.")
     if found := arms.get("open"):
         from_what = "" if said else f" from {reference} in {metric}"
-        tail = f"; {decides(record)}" if decides(record) else ""
-        said.append(f"No difference{from_what} could be shown for {enumerate_names(found)}{tail}.")
+        said.append(f"No difference{from_what} could be shown for {enumerate_names(found)}{_decided(record, found)}.")
     rest: tuple[tuple[Kind, str], ...] = (
         ("few_positives", f"The test set holds too few {record.data.rare_cases} to rank"),
         ("few_seeds", "Too few seeds were trained for a claim about"),
@@ -225,6 +224,26 @@ def _headline(record: Record, verdicts: list[Verdict]) -> str:
         if found := arms.get(kind):
             said.append(f"{text} {enumerate_names(found)}.")
     return " ".join(said)
+
+
+def _decided(record: Record, arms: list[str]) -> str:
+    """Say what could have been decided: what was planned, or what the intervals came to where they are much wider."""
+    if not decides(record):
+        return ""
+    planned = (record.decidable.difference if record.decidable else None) or 0.0
+    widths = [
+        (found.high - found.low) / 2
+        for arm in arms
+        if (found := record.primary_comparison(arm)) and found.low is not None and found.high is not None
+    ]
+    widest = max(widths, default=0.0)
+    # The plan knows the cases but not how much one training differs from the next; a quarter more is within its error.
+    if widest <= 1.25 * planned:
+        return f"; {decides(record)}"
+    return (
+        f"; as it came out, this study can decide differences of about {points(widest, sign=False)} points "
+        f"({points(planned, sign=False)} were expected from the size of the test set)"
+    )
 
 
 def _with_effects(record: Record, arms: list[str]) -> str:

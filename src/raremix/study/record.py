@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 
 from raremix.core import files
 from raremix.core.errors import CorruptError
-from raremix.core.types import SPLITS, Progress
+from raremix.core.types import SPLITS, Progress, Task
 from raremix.data.manifest import Manifest
 from raremix.evaluate.bands import bands
 from raremix.evaluate.calibration import reliability
 from raremix.evaluate.classical import holm
-from raremix.evaluate.compare import Comparison, compare
+from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
@@ -265,6 +265,7 @@ def _comparisons(spec: StudySpec, manifest: Manifest, rows: TestRows, primary: s
     names = [primary, *(name for name in SECONDARY if name != primary)]
     others = [arm.name for arm in spec.arms if arm.name != spec.reference and arm.name in rows.scores]
     entries: list[dict[str, Any]] = []
+    ranked = rankable_labels(rows.targets, rows.groups, task=task)
     for metric in names:
         found: list[Comparison] = []
         for arm in others:
@@ -283,6 +284,7 @@ def _comparisons(spec: StudySpec, manifest: Manifest, rows: TestRows, primary: s
                     groups=rows.groups,
                     thresholds_a=rows.thresholds[arm][pick_a],
                     thresholds_b=rows.thresholds[spec.reference][pick_b],
+                    labels=ranked,
                     # Out-of-fold rows: the seeds of a case are averaged before the pairing.
                     combine="metric" if spec.folds is None else "scores",
                     claim="recipe" if len(spec.seeds) > 1 else "weights",
@@ -307,10 +309,30 @@ def _comparisons(spec: StudySpec, manifest: Manifest, rows: TestRows, primary: s
                     "groups": one.groups,
                     "positives": one.positives,
                     "seeds": one.seeds,
-                    "note": one.note,
+                    "note": "; ".join(text for text in (one.note, _left_out(manifest, ranked)) if text),
                 }
             )
     return entries
+
+
+def rankable_labels(targets: Float[np.ndarray, "N K"], groups: np.ndarray, *, task: Task) -> list[int] | None:
+    """Return the labels that arms are compared on: of a multilabel task, those with enough positive patients.
+
+    One finding with three positive patients would forbid a verdict on all the others; it is reported by itself instead.
+    None is the metric's own overall value.
+    """
+    if task != "multilabel":
+        return None
+    counts = [len(np.unique(groups[targets[:, k] == 1])) for k in range(targets.shape[1])]
+    enough = [k for k, count in enumerate(counts) if count >= MIN_POSITIVES]
+    return enough if 0 < len(enough) < len(counts) else None
+
+
+def _left_out(manifest: Manifest, ranked: list[int] | None) -> str:
+    if ranked is None:
+        return ""
+    names = [name for k, name in enumerate(manifest.card.classes) if k not in ranked]
+    return f"mean over {len(ranked)} labels; left out, with fewer than {MIN_POSITIVES} positive patients: {', '.join(names)}"
 
 
 def _curves(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> list[dict[str, Any]]:

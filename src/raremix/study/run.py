@@ -18,7 +18,7 @@ from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_differ
 from raremix.report import write_report
 from raremix.study.jobs import Job, make_job, run_job
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.record import Outcome, gather, write_record
+from raremix.study.record import Outcome, gather, rankable_labels, write_record
 from raremix.study.spec import StudySpec
 
 Say = Callable[[str], None]
@@ -94,8 +94,10 @@ def smallest_decidable(spec: StudySpec, prepared: dict[int | None, Prepared]) ->
     ids = manifest.ids if spec.folds is not None else manifest.rows("test")
     groups = manifest.frame["group"].gather(manifest.positions(ids)).to_numpy()
     metric = spec.primary_metric(task)
+    targets = manifest.targets(ids)
     found = decidable_difference(
-        manifest.targets(ids),
+        targets,
+        labels=rankable_labels(targets, groups, task=task),
         metric=metric,
         task=task,
         groups=groups,

@@ -195,16 +195,35 @@ def read_study(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
     """Read a study file.
 
     Args:
-        path: the TOML file; relative paths in it start from its folder.
+        path: the TOML file; relative paths in it start from its folder. `extends = "other.toml"` lays it over another.
         settings: overrides as `key.of.table=value`.
 
     Raises:
         ConfigError: naming the key that does not fit.
         UnknownNameError: for a table, key, arm or method that does not exist.
     """
-    table = override(read_toml(path), settings)
+    table = override(_with_base(path), settings)
     table.setdefault("study", {}).setdefault("name", path.stem)
     return parse_study(table, base=path.parent)
+
+
+def _with_base(path: Path, *, depth: int = 0) -> Table:
+    """Read a file, laid over the one that it extends; a list such as [[arm]] replaces the base's."""
+    table = read_toml(path)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str) or depth > 8:
+        raise ConfigError(f"{path}: extends must name one other study file, without circles")
+    return _laid_over(_with_base(path.parent / base, depth=depth + 1), table)
+
+
+def _laid_over(base: Table, top: Table) -> Table:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def parse_study(table: Table, *, base: Path) -> StudySpec:
@@ -226,7 +245,8 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
     data = build(DataSpec, own, where="data")
     rest = dict(source_table)
     make = look_up(SOURCES, rest.pop("source", "phantom"), kind="data source")
-    source = build(make, rest, where="data", size=data.size, attributes=data.subgroups)
+    columns = tuple("age" if name == "age_band" else name for name in data.subgroups)
+    source = build(make, rest, where="data", size=data.size, attributes=columns)
     model = build(ClassifierSpec, _absolute(table.get("model", {}), base), where="model")
     train = build(TrainSpec, table.get("train", {}), where="train")
     arms = _arms(table)

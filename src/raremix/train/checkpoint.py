@@ -1,20 +1,23 @@
 """Checkpoints that are whole or not there.
 
-A checkpoint is a folder of safetensors and JSON files whose `manifest.json`, written last, names each of them with its
-SHA-256. "Latest" is the newest folder whose manifest verifies; a damaged one is named and passed over. Two are kept.
+A checkpoint is a folder of safetensors and JSON files that appears by one rename; its `manifest.json` names each of them
+with its SHA-256. "Latest" is the newest folder whose manifest verifies; a damaged one is named and passed over. Two are
+kept.
 """
 
 import platform
-import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from raremix.core import files
 from raremix.core.errors import CorruptError, ResumeError
@@ -45,17 +48,23 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
         StorageError: if it cannot be written; earlier checkpoints stay as they are.
     """
     target = folder / f"step-{snapshot.step:08d}"
-    files.folder(target)
-    names = {}
-    for group, tensors in snapshot.tensors.items():
-        name = group.replace("/", ".") + ".safetensors"
-        files.write_tensors(target / name, tensors)
-        names[name] = files.hash_file(target / name)
-    files.write_json(target / "state.json", snapshot.state)
-    names["state.json"] = files.hash_file(target / "state.json")
-    files.write_json(target / "manifest.json", {"step": snapshot.step, "files": names})
-    for old in checkpoints(folder)[:-KEEP]:
-        files.remove_folder(old)
+    # What has this step already is damaged: it was passed over when the run was resumed.
+    files.remove_folder(target)
+    with files.atomic_folder(target) as draft:
+        names = {}
+        for group, tensors in snapshot.tensors.items():
+            name = group.replace("/", ".") + ".safetensors"
+            files.write_tensors(draft / name, tensors)
+            names[name] = files.hash_file(draft / name)
+        files.write_json(draft / "state.json", snapshot.state)
+        names["state.json"] = files.hash_file(draft / "state.json")
+        manifest = {"step": snapshot.step, "files": names}
+        files.write_json(draft / "manifest.json", {**manifest, "check": files.hash_value(manifest)})
+    older = [path for path in checkpoints(folder) if path.name < target.name]
+    for path in folder.glob("step-*"):
+        # Later ones were passed over too; left there, they would crowd out whole ones.
+        if path not in {target, *older[1 - KEEP :]}:
+            files.remove_folder(path)
     return target
 
 
@@ -84,10 +93,9 @@ def load(path: Path) -> Snapshot:
         CorruptError: naming the file that is missing or damaged.
     """
     manifest = files.read_json(path / "manifest.json")
-    try:
-        step, names = int(manifest["step"]), dict(manifest["files"])
-    except (KeyError, TypeError, ValueError):
-        raise CorruptError(f"{path / 'manifest.json'} is damaged: delete the folder {path.name}") from None
+    if not isinstance(manifest, dict) or manifest.pop("check", None) != files.hash_value(manifest):
+        raise CorruptError(f"{path / 'manifest.json'} is damaged: delete the folder {path.name}")
+    step, names = int(manifest["step"]), dict(manifest["files"])
     for name, digest in names.items():
         if not (path / name).is_file() or files.hash_file(path / name) != digest:
             raise CorruptError(f"{path / name} is missing or damaged: an older checkpoint is used if there is one")
@@ -97,11 +105,6 @@ def load(path: Path) -> Snapshot:
         if name.endswith(".safetensors")
     }
     return Snapshot(step=step, tensors=tensors, state=files.read_json(path / "state.json"))
-
-
-def remove_all(folder: Path) -> None:
-    """Remove all checkpoints of a finished run."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
@@ -120,10 +123,11 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str,
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, settings: Mapping[str, Any]) -> None:
     """Load what `pack_optimizer` split."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         index, key = name.split("/", 1)
-        state.setdefault(int(index), {})[key] = tensor
+        state.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
     for index, values in settings["scalars"].items():
         state.setdefault(int(index), {}).update(values)
     # JSON turns tuples into lists; optimisers compare neither, but keep betas as the tuple that they were.
@@ -134,6 +138,14 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, setting
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    # Files hold rows first. Fused optimisers walk through memory without looking at strides: moments of a channels-last
+    # weight must be channels-last too, or each weight is moved by another one's moments.
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
 def environment(*, device: torch.device, precision: str, channels_last: bool, ranks: int) -> dict[str, Any]:
     """Describe what the bits of a run depend on beside its inputs."""
     capability = (
@@ -141,6 +153,7 @@ def environment(*, device: torch.device, precision: str, channels_last: bool, ra
     )
     return {
         "torch": torch.__version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": device.type,
@@ -173,8 +186,7 @@ def differences(snapshot: Snapshot, now: Mapping[str, Any]) -> list[str]:
 
 def unwrap(module: nn.Module) -> nn.Module:
     """Return a module without the wrappers that devices and ranks put around it."""
-    inner = getattr(module, "module", None)
-    return unwrap(inner) if isinstance(inner, nn.Module) else module
+    return unwrap(module.module) if isinstance(module, _FabricModule | DistributedDataParallel) else module
 
 
 def plain_state(module: nn.Module) -> Tensors:

@@ -31,13 +31,19 @@ class Log:
         """Log the values of a step."""
         if not self.enabled:
             return
-        files.append_record(self.path, {"step": step, **values})
+        files.append_record(self.path, {"step": step, **values}, durable=False)
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """Bring what was logged to the disk, before a checkpoint says that these steps are done."""
+        if self.enabled:
+            files.sync(self.path)
+
     def close(self) -> None:
         """Flush what is buffered."""
+        self.sync()
         if self.writer is not None:
             self.writer.close()
 

@@ -194,8 +194,9 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
         checkpoint.check_identity(snapshot, identity)
         first = snapshot.step
         best = _restore(snapshot, task, averages, optimizers)
+        fabric.strategy.precision.load_state_dict(snapshot.state["precision"])
         changed = checkpoint.differences(snapshot, environment)
-        exact = bool(snapshot.state["exact"]) and not changed
+        exact, notes = bool(snapshot.state["exact"]) and not changed, list(snapshot.state["notes"])
         if changed:
             notes.append(f"resumed-inexact at step {first}: {'; '.join(changed)}")
             warnings.warn(f"resumed under other conditions, so not bit for bit: {'; '.join(changed)}", stacklevel=2)
@@ -204,8 +205,10 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
 
     def save(step: int) -> None:
         if fabric.is_global_zero:
+            log.sync()
             snapshot = _snapshot(step, task, averages, optimizers, best)
-            snapshot.state.update(identity=identity, environment=environment, exact=exact)
+            snapshot.state.update(identity=identity, environment=environment, exact=exact, notes=notes)
+            snapshot.state.update(precision=fabric.strategy.precision.state_dict())
             checkpoint.save(folder / "checkpoints", snapshot)
         fabric.barrier()
 
@@ -294,7 +297,7 @@ def _to_device(batch: Batch, fabric: Fabric, *, channels_last: bool) -> Batch:
     return batch.to(fabric.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _finite(losses: Mapping[str, Tensor], step: int) -> dict[str, float]:
+def _finite(losses: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
     values = {name: float(value) for name, value in losses.items()}
     for name, value in values.items():
         if not math.isfinite(value):
@@ -327,7 +330,7 @@ def _validate(
     for name, module in scored.items():
         module.train(training[name])
     values = fabric.broadcast(values)
-    log.add(step, {f"validation/{name}": value for name, value in values.items()})
+    log.add(step, _finite({f"validation/{name}": value for name, value in values.items()}, step))
     if metric is None:
         return
     value = values[metric]

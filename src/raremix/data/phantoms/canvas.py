@@ -30,15 +30,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stroke:
-    """A line through points.
+    """A line through points, or several of one kind.
 
     Attributes:
-        points: (n, 2) coordinates x, y.
+        points: (n, 2) coordinates x, y, or (lines, n, 2).
         width: at the start, and at the end, in units of half the image.
         value: coverage in [0, 1].
     """
 
-    points: Float[np.ndarray, "n 2"]
+    points: Float[np.ndarray, "*lines n 2"]
     width: tuple[float, float]
     value: float = 1.0
 
@@ -85,15 +85,17 @@ def strokes(lines: Sequence[Stroke], size: int) -> Float[np.ndarray, "S S"]:
     canvas, scale = _canvas(size)
     pen = ImageDraw.Draw(canvas)
     half = 0.5 * scale * size
-    for line in lines:
-        points = ((line.points + 1.0) * half).ravel().tolist()
-        first, last = line.width[0] * half, line.width[1] * half
+    half = 0.5 * scale * size
+    for stroke in lines:
+        joints = stroke.points.shape[-2] - 1
+        first, last = stroke.width[0] * half, stroke.width[1] * half
         # Each part of a tapering stroke has one width, and starts where the part before it ended.
-        parts, joints = (1 if first == last else min(4, len(line.points) - 1)), len(line.points) - 1
-        for part in range(parts):
-            width = first + (last - first) * (part + 0.5) / parts
-            piece = points[2 * (joints * part // parts) : 2 * (joints * (part + 1) // parts) + 2]
-            pen.line(piece, fill=round(255 * line.value * min(1.0, width)), width=max(1, round(width)))
+        parts = 1 if first == last else min(4, joints)
+        for line in ((stroke.points + 1.0) * half).reshape(-1, 2 * joints + 2).tolist():
+            for part in range(parts):
+                width = first + (last - first) * (part + 0.5) / parts
+                piece = line[2 * (joints * part // parts) : 2 * (joints * (part + 1) // parts) + 2]
+                pen.line(piece, fill=round(255 * stroke.value * min(1.0, width)), width=max(1, round(width)))
     return _reduce(canvas, scale)
 
 

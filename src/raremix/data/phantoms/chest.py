@@ -237,7 +237,7 @@ def _vessels(
         ends = at + lengths * np.stack([sign * np.cos(heading), np.sin(heading)], 1)
         middles = 0.5 * (at + ends) + rng.normal(0.0, 0.018, at.shape)
         wires = to_image(curve(np.stack([at, middles, ends], axis=1), count=5))
-        lines += [Stroke(points=wire, width=(width, width), value=value) for wire in wires]
+        lines.append(Stroke(points=wires, width=(width, width), value=value))
         # Every vessel ends in a fork.
         spread = rng.uniform(0.2, 0.6, (2, len(sign)))
         heading = np.concatenate([heading - spread[0], heading + spread[1]])
@@ -304,9 +304,9 @@ def _both_sides(
 
 def _bones(lines: Float[np.ndarray, "lines n 2"], width: float, size: int) -> Float[np.ndarray, "S S"]:
     """Return bars that are denser at their edges: a tube of compact bone around a spongy core."""
-    outer = [Stroke(points=points, width=(width, width)) for points in lines]
-    inner = [Stroke(points=points, width=(0.6 * width, 0.6 * width), value=0.62) for points in lines]
-    return strokes([*outer, *inner], size)
+    shell = Stroke(points=lines, width=(width, width))
+    core = Stroke(points=lines, width=(0.6 * width, 0.6 * width), value=0.62)
+    return strokes([shell, core], size)
 
 
 def _expose(
@@ -334,8 +334,8 @@ def _overlay(image: Float[np.ndarray, "S S"], machine: Device, rng: np.random.Ge
         Stroke(points=corner + tall * (np.array(line) - 0.5), width=(0.022, 0.022)) for line in _LETTERS[machine.marker]
     ]
     image = np.maximum(image, 0.95 * strokes(letters, size))
-    wires, pads = _wires(rng)
     if rng.random() < machine.tubes:
+        wires, pads = _wires(rng)
         dots = discs(pads, np.full(len(pads), 0.028), size)
         image = image + np.maximum(0.35 * strokes(wires, size), 0.6 * dots) * (1 - image)
     x, y = grid(size)

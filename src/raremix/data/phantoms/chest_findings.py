@@ -111,11 +111,11 @@ def cardiomegaly(chest: Chest, rng: np.random.Generator, *, strength: float) -> 
 def nodule(chest: Chest, rng: np.random.Generator, *, strength: float) -> Finding:
     """Draw a rounded opacity in one lung."""
     sign, y = float(rng.choice([-1.0, 1.0])), rng.uniform(-0.5, 0.25)
-    radius = float(np.exp(rng.uniform(np.log(0.06), np.log(0.12))))
+    radius = float(np.exp(rng.uniform(np.log(0.075), np.log(0.15))))
     x = sign * rng.uniform(0.26, 0.36 + 0.2 * step(np.array(y), -0.6, 0.0).item())
     away = np.hypot(chest.x - x, (chest.y - y) * rng.uniform(0.9, 1.1)) / radius
     share = step(away + 0.08 * noise(rng, chest.size, 12, 26), 1.2, 0.75)
-    return _confine(share, (0.65 + 0.35 * step(away, 1.2, 0.0)) * rng.uniform(0.3, 0.48) * strength)
+    return _confine(share, (0.65 + 0.35 * step(away, 1.2, 0.0)) * rng.uniform(0.42, 0.7) * strength)
 
 
 def pneumothorax(chest: Chest, rng: np.random.Generator, *, strength: float) -> Finding:
@@ -123,25 +123,25 @@ def pneumothorax(chest: Chest, rng: np.random.Generator, *, strength: float) -> 
     side = int(rng.integers(2))
     sign = 2.0 * side - 1.0
     pivot = np.array([sign * 0.12, chest.base])
-    kept = 1.0 - rng.uniform(0.14, 0.34) * (0.55 + 0.45 * strength)
+    kept = 1.0 - rng.uniform(0.22, 0.48) * (0.55 + 0.45 * strength)
     edge = chest.outlines[side] * 1.0
     edge = (edge - pivot) * np.array([kept, 0.5 + 0.5 * kept]) + pivot
     collapsed = blur(polygons([chest.to_image(edge)], chest.size), 0.008)
     line = blur(strokes([Stroke(points=chest.to_image(edge), width=(0.022, 0.022))], chest.size), 0.006)
     medial = step(sign * chest.x, 0.13, 0.2)
     share = np.maximum(1.0 - collapsed, step(line, 0.1, 0.5)) * chest.lungs[side] * medial
-    return _confine(share, 0.24 * strength * line - chest.vessels - 0.17 * strength * chest.air)
+    return _confine(share, 0.26 * strength * line - chest.vessels - 0.22 * strength * chest.air)
 
 
 def hernia(chest: Chest, rng: np.random.Generator, *, strength: float) -> Finding:
     """Draw a hiatal hernia: a round mass behind the heart with gas above a level of fluid."""
     x, y = rng.uniform(-0.06, 0.14), chest.base - rng.uniform(0.08, 0.2)
-    radius = rng.uniform(0.15, 0.23)
+    radius = rng.uniform(0.18, 0.27)
     away = np.hypot(chest.x - x, (chest.y - y) * rng.uniform(0.85, 1.1)) / radius
     away = away + 0.05 * noise(rng, chest.size, 6, 13)
     wall = step(away, 0.5, 0.95)
     fluid = step(chest.y - y, rng.uniform(-0.04, 0.05), rng.uniform(0.06, 0.08))
-    inside = np.where(wall > 0, 0.22 * wall, 0.0) + (1 - wall) * (0.28 * fluid - 0.42 * (1 - fluid))
+    inside = np.where(wall > 0, 0.28 * wall, 0.0) + (1 - wall) * (0.36 * fluid - 0.55 * (1 - fluid))
     return _confine(step(away, 1.12, 0.85), strength * inside)
 
 

@@ -223,7 +223,7 @@ def _ruler(rng: np.random.Generator) -> list[Stroke]:
     x = np.arange(-1.2 + rng.uniform(0, 0.2), 1.2, rng.uniform(0.11, 0.17))
     tops = np.where(np.arange(len(x)) % 5 == 0, 0.83, 0.89)
     ticks = np.stack([np.stack([x, tops], axis=1), np.stack([x, np.full_like(x, 0.97)], axis=1)], axis=1) @ frame.T
-    return [Stroke(points=tick, width=(0.016, 0.016)) for tick in ticks]
+    return [Stroke(points=ticks, width=(0.016, 0.016))]
 
 
 def _camera(colour: Float[np.ndarray, "3 S S"], sight: Device, rng: np.random.Generator) -> Float[np.ndarray, "3 S S"]:

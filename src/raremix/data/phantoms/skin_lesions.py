@@ -180,13 +180,13 @@ def vascular(frame: Frame, rng: np.random.Generator) -> Lesion:
     shades = rng.uniform(0.1, 1.0, count)
     lagoons, shade = near.max(axis=0), shades[near.argmax(axis=0)]
     shown = 0.45 + 0.55 * frame.typical
-    deep, blood, mottle = _between(rng, 0.0, 0.7), _between(rng, 0.7, 2.2), noise(rng, frame.size, 8, 18)
+    deep, blood, mottle = _between(rng, 0.0, 0.6), _between(rng, 1.1, 2.6), noise(rng, frame.size, 8, 18)
     return Lesion(
         alpha=step(depth, 0.0, _between(rng, 0.12, 0.3)),
         melanin=deep * shade * lagoons,
         blood=0.35 + blood * (0.45 * (1 - shown) + shown * lagoons * (0.65 + 0.35 * shade)) + 0.08 * mottle,
         blue=_between(rng, 0.0, 0.6) * lagoons * shade,
-        white=0.28 * shown * (1 - lagoons),
+        white=0.35 * shown * (1 - lagoons),
         tint=(0.88, 0.72, 0.76),
     )
 
@@ -199,13 +199,13 @@ def fibroma(frame: Frame, rng: np.random.Generator) -> Lesion:
     core, scar, patchy = _between(rng, 0.4, 0.62), noise(rng, frame.size, 7, 16), noise(rng, frame.size, 5, 12)
     ring = step(depth, 0.0, 0.3) * step(depth, core + 0.3, core - 0.25) * (1.0 + 0.25 * patchy)
     patch = step(depth + 0.13 * scar, core - 0.15, core + 0.45)
-    melanin, blood = _between(rng, 0.35, 1.1), _between(rng, 0.1, 0.8)
+    melanin, blood = _between(rng, 0.5, 1.2), _between(rng, 0.1, 0.7)
     return Lesion(
         alpha=step(depth, 0.0, _between(rng, 0.3, 0.6)),
         melanin=melanin * (ring * (0.8 + 0.6 * shown * (net - 0.4)) + 0.5 * (1 - shown)),
         blood=blood * (0.6 + 0.4 * step(depth, 0.0, 0.6) + 0.1 * patchy),
         blue=np.zeros_like(depth),
-        white=np.clip(_between(rng, 0.45, 0.8) * shown * patch * (0.85 + 0.25 * scar), 0.0, 0.9),
+        white=np.clip(_between(rng, 0.6, 0.9) * shown * patch * (0.85 + 0.25 * scar), 0.0, 0.9),
         tint=(0.95, 0.85, 0.87),
     )
 

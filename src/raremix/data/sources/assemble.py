@@ -24,6 +24,7 @@ SPLIT_NAMES: Mapping[str, str] = {
     "test": "test",
     "testing": "test",
 }
+_AGE_STARTS = (18, 40, 60, 80)
 _AGE_BANDS = ("0-17", "18-39", "40-59", "60-79", "80+")
 
 
@@ -117,10 +118,10 @@ def _with_age_bands(attributes: pl.DataFrame) -> pl.DataFrame:
     columns = []
     for column in attributes:
         if column.name.lower() == "age" and column.dtype.is_numeric():
-            known = column.fill_nan(None) if column.dtype.is_float() else column
-            columns.append(
-                known.cut([18, 40, 60, 80], labels=list(_AGE_BANDS), left_closed=True).cast(pl.Utf8).alias("age_band")
-            )
+            ages = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            bands = np.searchsorted(_AGE_STARTS, ages, side="right")
+            names = [None if np.isnan(age) else _AGE_BANDS[band] for age, band in zip(ages, bands, strict=True)]
+            columns.append(pl.Series("age_band", names, dtype=pl.Utf8))
         else:
             columns.append(column)
     return pl.DataFrame(columns)

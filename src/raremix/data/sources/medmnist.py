@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -173,6 +173,11 @@ class MedMNIST:
             raise
 
 
+@runtime_checkable
+class _Bytes(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
 def _labels(path: Path) -> dict[str, np.ndarray]:
     labels = {}
     try:
@@ -220,7 +225,7 @@ def _images(path: Path, part: str) -> Iterator[np.ndarray]:
         raise ReadError(path.name, f"is not a readable .npz ({error}): fetch it again") from None
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _header(file: _Bytes) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, kind = read(file)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -37,7 +38,7 @@ class Frame:
     top: float = 10.0
     bottom: float = 38.0
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
+    def place(self, x: svg.Number, y: svg.Number) -> tuple[float, float]:
         """Return where a point lies in the view box."""
         across = self.left + self.x.at(x) * (self.width - self.left - self.right)
         down = self.height - self.bottom - self.y.at(y) * (self.height - self.top - self.bottom)
@@ -146,7 +147,9 @@ def reliability(found: Reliability, slot: int) -> Panel:
         parts.append(svg.mark(slot, x=across, y=down))
     largest = max((part.n for part in filled), default=1)
     floor, room = frame.height - 24, 36
-    width = (frame.width - frame.left - frame.right) / max(len(found.bins), 8) * 0.72
+    places = sorted(frame.place(part.confidence, 0)[0] for part in filled)
+    # Bins of equal size can lie close together: no bar is wider than the smallest gap.
+    width = min(16.0, max(1.5, 0.8 * min([b - a for a, b in pairwise(places)], default=16.0)))
     for part in filled:
         across, _ = frame.place(part.confidence, 0)
         tall = max(1.0, room * part.n / largest)
@@ -292,7 +295,7 @@ def history(
     return Panel(heading=heading, drawing=drawn)
 
 
-def _count(value: float) -> str:
+def _count(value: svg.Number) -> str:
     return str(round(value)) if value >= 10 or abs(value - round(value)) < 0.05 else f"{value:.1f}"
 
 

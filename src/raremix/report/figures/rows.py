@@ -221,11 +221,11 @@ def _sides(comparison: Comparison) -> tuple[str, str]:
     return ("better", "worse") if notation.is_lower_better(comparison.metric) else ("worse", "better")
 
 
-def _vertical(place: float, height: float, class_: str) -> Markup:
+def _vertical(place: svg.Number, height: svg.Number, class_: str) -> Markup:
     return svg.node("line", x1=svg.percent(place), x2=svg.percent(place), y1=0, y2=height, class_=class_)
 
 
-def _whisker(low: float, high: float, y: float, slot: int, *, cap: float) -> Markup:
+def _whisker(low: svg.Number, high: svg.Number, y: svg.Number, slot: int, *, cap: svg.Number) -> Markup:
     ends = [
         svg.node("line", x1=svg.percent(x), x2=svg.percent(x), y1=y - cap, y2=y + cap, class_="whisker")
         for x in (low, high)

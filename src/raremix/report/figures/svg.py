@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+Number = int | float
 Value = str | int | float
 
 # Colours of the arms in style.css: 0 is the reference, the others are Okabe and Ito's for colour-blind readers
@@ -60,7 +61,7 @@ def plain(value: Value) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def percent(fraction: float) -> str:
+def percent(fraction: Number) -> str:
     """Write a fraction of the width as a percentage.
 
     Example:
@@ -76,12 +77,12 @@ def drawing(*children: str, title: str, description: str = "", **attributes: Val
     return node("svg", *described, *children, role="img", aria_label=title, **attributes)
 
 
-def text_at(x: Value, y: float, text: str, *, anchor: str = "middle", class_: str | None = None) -> Markup:
+def text_at(x: Value, y: Number, text: str, *, anchor: str = "middle", class_: str | None = None) -> Markup:
     """Write a text at a place."""
     return node("text", text, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
-def path(points: Iterable[tuple[float, float]], *, is_closed: bool = False) -> str:
+def path(points: Iterable[tuple[Number, Number]], *, is_closed: bool = False) -> str:
     """Write the path data of a line through points, dropping those that do not move the pen.
 
     Example:
@@ -134,7 +135,7 @@ class Scale:
     high: float
     ticks: tuple[float, ...]
 
-    def at(self, value: float) -> float:
+    def at(self, value: Number) -> float:
         """Return where a value lies, as a fraction of the axis, held inside it."""
         return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
@@ -142,7 +143,7 @@ class Scale:
 UNIT = Scale(low=0.0, high=1.0, ticks=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
 
-def scale(values: Sequence[float], *, count: int = 5, pad: float = 0.04) -> Scale:
+def scale(values: Sequence[Number], *, count: int = 5, pad: float = 0.04) -> Scale:
     """Choose an axis that holds all values, with round ticks.
 
     Args:
@@ -168,7 +169,7 @@ def scale(values: Sequence[float], *, count: int = 5, pad: float = 0.04) -> Scal
     return Scale(low=low, high=high, ticks=tuple(round(i * step, 10) + 0.0 for i in range(first, last + 1)))
 
 
-def tick_text(value: float) -> str:
+def tick_text(value: Number) -> str:
     """Write a tick's number: thousands as k, a true minus sign.
 
     Example:

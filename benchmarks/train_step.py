@@ -1,0 +1,137 @@
+"""What a raremix training step costs beside the same network's bare PyTorch step.
+
+Ours has everything that a real run has: images from the cache, classical augmentation, MixUp, weight average, gradient
+clipping, logging. The bare step has forward, loss, backward and the same optimiser on one batch that never changes.
+Both run in turn, in the same process, with the same precision, layout and threads; the ratio of a round is that of the
+medians of its steps.
+
+    python benchmarks/train_step.py --sizes 28 64 224 --rounds 5
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from raremix.config import override
+from raremix.core import files
+from raremix.study.defaults import compose
+from raremix.study.jobs import build_model, make_feed, make_optimizer
+from raremix.study.prepare import Prepared, prepare
+from raremix.study.spec import StudySpec, loss_of, mixer_of, parse_study
+from raremix.train import Classification, fit
+from raremix.train.loop import make_fabric, resolve_precision
+
+BATCH = {28: 128, 64: 64, 224: 16}
+
+
+def study(size: int, model: str, steps: int) -> StudySpec:
+    """Compose a study of one arm that has everything."""
+    settings = [
+        f"data.size={size}",
+        "data.images=400",
+        f"model.name={model}",
+        f"train.steps={steps}",
+        f"train.batch_size={BATCH.get(size, 32)}",
+        "train.validations=0",
+        "train.checkpoints=0",
+    ]
+    arm = {"name": "all", "augment": {"name": "classical"}, "mix": {"name": "mixup"}}
+    return parse_study(override(compose("phantom", arm=[arm]), settings), base=Path.cwd())
+
+
+def our_steps(spec: StudySpec, prepared: Prepared, folder: Path) -> list[float]:
+    """Return seconds per step of the real loop, the first two left out."""
+    arm = spec.arms[0]
+    fabric = make_fabric(spec.train)
+    model = build_model(spec, prepared, arm, seed=0)
+    task = Classification(
+        modules={"classifier": model},
+        optimizers={"classifier": make_optimizer(model, spec.train)},
+        criterion=loss_of(arm, task="multiclass", class_counts=(1.0,) * len(prepared.manifest.card.classes)),
+        mixer=mixer_of(arm),
+        seed=0,
+    )
+    moments: list[float] = []
+    fit(
+        task,
+        make_feed(spec, prepared, arm, seed=0),
+        spec=spec.train,
+        fabric=fabric,
+        folder=folder,
+        identity="benchmark",
+        progress=lambda what, done, total: moments.append(time.perf_counter()),
+    )
+    return [b - a for a, b in pairwise(moments[1:])]
+
+
+def bare_steps(spec: StudySpec, prepared: Prepared) -> list[float]:
+    """Return seconds per step of forward, loss, backward and optimiser on one batch, the first two left out."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_model(spec, prepared, spec.arms[0], seed=0).to(device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, spec.train)
+    batch = make_feed(spec, prepared, spec.arms[0], seed=0).batch(0)
+    images = batch.images.to(device, memory_format=torch.channels_last)
+    targets = batch.targets.to(device)
+    bf16 = resolve_precision(spec.train) == "bf16"
+    seconds = []
+    for _ in range(spec.train.steps):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = torch.nn.functional.cross_entropy(model(images).float(), targets)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return seconds[2:]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[28, 64, 224])
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6, help="steps per turn, of which two warm up")
+    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/train_step.json"))
+    options = parser.parse_args()
+    table = Table("side", "batch", "bare, ms", "raremix, ms", "ratio (median of rounds)", "smallest", "largest")
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for size in options.sizes:
+            spec = study(size, options.model, options.steps)
+            prepared = prepare(spec, cache=Path(place) / "cache")
+            ours, bare, ratios = [], [], []
+            for turn in range(options.rounds):
+                one = statistics.median(bare_steps(spec, prepared))
+                other = statistics.median(our_steps(spec, prepared, Path(place) / f"{size}-{turn}"))
+                bare.append(one)
+                ours.append(other)
+                ratios.append(other / one)
+            row = {
+                "size": size,
+                "batch": spec.train.batch_size,
+                "bare_ms": 1000 * statistics.median(bare),
+                "raremix_ms": 1000 * statistics.median(ours),
+                "ratio": statistics.median(ratios),
+                "smallest": min(ratios),
+                "largest": max(ratios),
+            }
+            rows.append(row)
+            table.add_row(*(f"{v:.3f}" if isinstance(v, float) and v < 10 else f"{v:.0f}" for v in row.values()))
+    Console().print(table)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    files.write_json(options.json, {"device": device, "torch": torch.__version__, "model": options.model, "rows": rows})
+    Console().print(f"{device}, torch {torch.__version__}; written to {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.data.toys import pictures
+
+from raremix.core.errors import ConfigError, GuardError, LeakageError, ManifestError, TargetError
+from raremix.data.manifest import Manifest
+from raremix.data.sources.table import Table
+
+FINDINGS = [
+    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
+    *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
+]
+
+
+class Toy:
+    """A folder of six images; `load` writes a table beside them and reads it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        pictures(root / "images", 6)
+
+    def load(self, text: str, **options: object) -> Manifest:
+        (self.root / "t.csv").write_text(text)
+        table = Table(path=self.root / "t.csv", **{"images_root": "images", **options})
+        return table.load(cache=self.root / "cache")
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    return Toy(tmp_path)
+
+
+def test_single_label(toy: Toy) -> None:
+    text = "file,dx,patient,fold,sex,age\n" + "\n".join(
+        [
+            "002.png,nv,01,val,f,17",
+            "000.png,mel,1,train,m,18",
+            "001.png, nv ,1,TRAIN,,59",
+            "003.png,nv,,test,f,",
+            "004.png,mel,4,,f,80",
+            "005.png,nv,5,train,m,60.0",
+        ]
+    )
+    manifest = toy.load(text, label="dx", group="patient", split="fold", attributes=["sex", "age"], licence="CC0")
+    frame = manifest.frame
+    assert frame["path"].to_list() == [f"00{i}.png" for i in range(6)]
+    assert manifest.card.classes == ("mel", "nv")
+    assert manifest.card.task == "binary"
+    assert manifest.card.name == "t"
+    assert manifest.card.licence == "CC0"
+    assert manifest.targets()[:, 0].tolist() == [1, 0, 0, 0, 1, 0]
+    assert frame["group"].to_list() == ["1", "1", "01", "row:3", "4", "5"]
+    assert frame["split"].to_list() == ["train", "train", "validation", "test", None, "train"]
+    assert frame["sex"].to_list() == ["m", None, "f", "f", "f", "m"]
+    assert frame["age_band"].to_list() == ["18-39", "40-59", "0-17", None, "80+", "60-79"]
+    assert manifest.attributes == ["sex", "age_band"]
+
+
+def test_parquet_gives_the_same(toy: Toy) -> None:
+    text = "file,dx,age\n000.png,a,3\n001.png,b,90\n"
+    first = toy.load(text, label="dx", attributes=["age"])
+    pl.read_csv(toy.root / "t.csv").write_parquet(toy.root / "t.parquet")
+    source = Table(path=str(toy.root / "t.parquet"), images_root="images", label="dx", attributes=["age"])
+    assert source.load(cache=toy.root / "cache").hash() == first.hash()
+
+
+def test_order_of_lines_does_not_matter(toy: Toy) -> None:
+    lines = ["000.png,a", "001.png,b", "002.png,a"]
+    first = toy.load("file,dx\n" + "\n".join(lines), label="dx")
+    assert toy.load("file,dx\n" + "\n".join(lines[::-1]), label="dx").hash() == first.hash()
+
+
+def test_classes_and_rename(toy: Toy) -> None:
+    text = "file,dx\n000.png,NORMAL\n001.png,virus\n002.png,bacteria\n"
+    rename = {"NORMAL": "normal", "virus": "pneumonia", "bacteria": "pneumonia"}
+    manifest = toy.load(text, label="dx", rename=rename, classes=["normal", "pneumonia"])
+    assert manifest.card.task == "binary"
+    assert manifest.targets().tolist() == [[1, 0], [0, 1], [0, 1]]
+    assert toy.load(text, label="dx", classes=["virus", "NORMAL", "bacteria"]).card.task == "multiclass"
+    assert toy.load(text, label="dx", classes=["virus", "NORMAL", "bacteria", "tb"]).class_counts().tolist() == [
+        1,
+        1,
+        1,
+        0,
+    ]
+
+
+def test_findings(toy: Toy) -> None:
+    text = "file,Mass,Edema\n000.png,1,0\n001.png,0.0,\n002.png,true,1.0\n003.png,,\n"
+    manifest = toy.load(text, labels=["Edema", "Mass"])
+    assert manifest.card.task == "multilabel"
+    assert manifest.card.classes == ("Edema", "Mass")
+    np.testing.assert_array_equal(manifest.targets(), [[0, 1], [np.nan, 0], [1, 1], [np.nan, np.nan]])
+
+
+@pytest.mark.parametrize(("meaning", "value"), [("empty", np.nan), ("positive", 1.0), ("negative", 0.0)])
+def test_uncertain_findings(toy: Toy, meaning: str, value: float) -> None:
+    text = "file,Mass\n000.png,1\n001.png,-1\n002.png,-1.0\n"
+    with pytest.raises(
+        TargetError, match=r"-1 in column 'Mass', in line 3, 4: say what it means: uncertain = \"empty\""
+    ):
+        toy.load(text, labels=["Mass"])
+    np.testing.assert_array_equal(toy.load(text, labels=["Mass"], uncertain=meaning).targets()[1:, 0], [value, value])
+
+
+def test_split_values(toy: Toy) -> None:
+    text = "file,dx,fold\n000.png,a,0\n001.png,b,0\n002.png,a,1\n003.png,b,2\n"
+    manifest = toy.load(text, label="dx", split="fold", split_values={"0": "train", "1": "val", "2": "test"})
+    assert manifest.frame["split"].to_list() == ["train", "train", "validation", "test"]
+    with pytest.raises(ManifestError, match="unknown values in the split column 'fold', in line 5: map them"):
+        toy.load(text, label="dx", split="fold", split_values={"0": "train", "1": "val"})
+    with pytest.raises(ConfigError, match="maps to tset"):
+        toy.load(text, label="dx", split="fold", split_values={"0": "tset"})
+
+
+def test_images_beside_the_table_and_absolute(toy: Toy) -> None:
+    manifest = toy.load("file,dx\nimages/000.png,a\nimages/001.png,b\n", label="dx", images_root=None)
+    assert manifest.frame["path"][0] == "images/000.png"
+    inside = (toy.root / "images" / "000.png").resolve()
+    assert toy.load(f"file,dx\n{inside},a\n001.png,b\n", label="dx").frame["path"].to_list() == ["000.png", "001.png"]
+    with pytest.raises(ManifestError, match="must be relative and stay below the root"):
+        toy.load("file,dx\n/etc/000.png,a\n001.png,b\n", label="dx")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "error", "words"),
+    [
+        ("file,dx\n000.png,a\n", {"label": "dxx"}, ManifestError, "no column 'dxx': did you mean 'dx'"),
+        ("filename,dx\n000.png,a\n", {"label": "dx"}, ManifestError, "no column 'file': did you mean 'filename'"),
+        ("file,dx\n000.png,a\n", {"label": "dx", "attributes": ["sex"]}, ManifestError, "no column 'sex'"),
+        (
+            "file,dx\n000.png,a\n001.png,\n002.png, \n",
+            {"label": "dx"},
+            TargetError,
+            "no label in column 'dx', in line 3, 4",
+        ),
+        (
+            "file,dx\n000.png,a\n001.png,melanom\n",
+            {"label": "dx", "classes": ["a", "melanoma"]},
+            TargetError,
+            "unknown class 'melanom' in column 'dx', in line 3: did you mean 'melanoma'",
+        ),
+        ("file,dx\n000.png,a\n000.png,b\n", {"label": "dx"}, ManifestError, "one file in several rows"),
+        ("file,dx\n000.png,a\n,b\n", {"label": "dx"}, ManifestError, "no file in column 'file', in line 3"),
+        (
+            "file,dx\n000.png,a\n9.png,b\n",
+            {"label": "dx"},
+            ManifestError,
+            r"1 of 2 files are missing .*row 1 \(9.png\)",
+        ),
+        ("file,dx\n000.png,a\n001.png,a\n", {"label": "dx"}, ManifestError, "at least two classes"),
+        ("file,dx\n", {"label": "dx"}, ManifestError, "has no rows"),
+        ("", {"label": "dx"}, ManifestError, "not a table"),
+        ("file,Mass\n000.png,2\n", {"labels": ["Mass"]}, TargetError, "other than 1, 0 or empty, in line 2"),
+        ("file,dx\n../t.csv,a\n001.png,b\n", {"label": "dx"}, ManifestError, "below the root"),
+        (
+            "file,dx,p,s\n000.png,a,1,train\n001.png,b,1,test\n002.png,b,2,train\n",
+            {"label": "dx", "group": "p", "split": "s"},
+            LeakageError,
+            r"1 \(row 0 in train, row 1 in test\)",
+        ),
+        (
+            "file,dx,s\n000.png,a,train\n001.png,b,test\n",
+            {"label": "dx", "split": "s"},
+            GuardError,
+            "class b is present in test only",
+        ),
+    ],
+)
+def test_refusals(toy: Toy, text: str, options: dict, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        toy.load(text, **options)
+
+
+def test_many_bad_lines_are_counted(toy: Toy) -> None:
+    text = "file,dx\n" + "\n".join(f"00{i}.png," for i in range(6)) + "\n007.png,\n"
+    with pytest.raises(TargetError, match="in line 2, 3, 4, 5, 6 and 2 more"):
+        toy.load(text, label="dx")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"label": "a", "labels": ["b"]},
+        {"labels": "ab"},
+        {"labels": ["a"], "classes": ["a"]},
+        {"label": "a", "attributes": "x"},
+    ],
+)
+def test_options_refused(options: dict) -> None:
+    with pytest.raises(ConfigError):
+        Table(path="t.csv", **options)
+
+
+def test_no_such_table(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such table"):
+        Table(path=tmp_path / "t.csv", label="dx").load(cache=tmp_path)
+
+
+def test_kermany(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "kermany_cxr_224"
+    options = {"path": folder / "labels.csv", "images_root": "images", "label": "label", "group": "patient_group"}
+    manifest = Table(**options, split="official_split").load(cache=tmp_path)
+    assert manifest.class_counts().tolist() == [1583, 4273]
+    assert len(manifest.rows("test")) == 624
+    with pytest.raises(LeakageError, match=r"703 groups are in two splits: train:IM-\d+ \(row \d+ in train") as caught:
+        Table(**options, split="repo_split_leaky").load(cache=tmp_path)
+    assert str(caught.value).count("train:") == 5
+    # Without the groups, the pixel-identical images still give the leak away.
+    ungrouped = {key: value for key, value in options.items() if key != "group"}
+    with pytest.raises(LeakageError, match="15 files are in two splits"):
+        Table(**ungrouped, split="repo_split_leaky").load(cache=tmp_path)
+    three = {**options, "label": "subtype"}
+    assert Table(**three).load(cache=tmp_path).class_counts().tolist() == [2780, 1583, 1493]
+
+
+def test_ham10000(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "ham10000_128"
+    source = Table(
+        path=folder / "labels.csv",
+        images_root="images",
+        label="dx",
+        group="lesion_id",
+        attributes=["sex", "age", "dx_type"],
+    )
+    manifest = source.load(cache=tmp_path)
+    expected = {"nv": 4323, "bkl": 583, "mel": 491, "bcc": 264, "akiec": 183, "vasc": 80, "df": 60}
+    assert dict(zip(manifest.card.classes, manifest.class_counts().tolist(), strict=True)) == expected
+    assert manifest.frame["age_band"].null_count() == 36
+    assert manifest.attributes == ["sex", "age_band", "dx_type"]
+
+
+def test_nih(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "nih_cxr14_64"
+    options = {"path": folder / "labels.csv", "images_root": "images", "labels": FINDINGS, "group": "patient_id"}
+    manifest = Table(**options, split="chexnet_split").load(cache=tmp_path)
+    assert manifest.card.task == "multilabel"
+    counts = dict(zip(manifest.card.classes, manifest.class_counts().tolist(), strict=True))
+    assert (counts["Effusion"], counts["Hernia"]) == (170, 9)
+    assert manifest.frame["group"].n_unique() == 264
+    with pytest.raises(LeakageError, match="30 groups are in two splits"):
+        Table(**options, split="repo_split_leaky").load(cache=tmp_path)
