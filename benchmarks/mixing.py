@@ -1,0 +1,192 @@
+"""Time MixUp and CutMix beside torchvision, timm, kornia and MONAI, in one process, taking turns.
+
+    python benchmarks/mixing.py [--json FILE]
+
+The peers that raremix does not depend on live in a virtual environment of their own, which the first run makes in --cache
+on top of the packages that are installed here. Every contestant is called in turn, and again, so that whatever else the
+machine does hits all alike; the best and the median of its turns are reported, and its best over torchvision's.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import site
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+PEERS = ["kornia==0.9.0", "monai==1.6.1"]
+SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
+CLASSES = 10
+TURN_SECONDS = 0.02  # a turn calls a contestant as often as takes about this long
+
+
+def main() -> None:
+    """Make the peers' environment where it is missing, and measure in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("mixing.json"), help="where the numbers are written")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
+    parser.add_argument("--turns", type=int, default=40, help="turns of each contestant")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
+    )
+    options = parser.parse_args()
+    home = options.cache / "mixing"
+    if Path(sys.prefix) != home:
+        python = peers_python(home)
+        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    report(measure(threads=options.threads, turns=options.turns), options.json)
+
+
+def peers_python(home: Path) -> str:
+    """Return the interpreter of the peers' environment, making it on the first run."""
+    python = home / "bin" / "python"
+    if not (home / "made").exists():
+        import raremix
+
+        venv.create(home, with_pip=True, clear=True)
+        packages = next(home.glob("lib/python*/site-packages"))
+        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
+        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
+        (home / "made").touch()
+    return str(python)
+
+
+def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return what is timed: by method, by name, a call on one batch with class numbers as targets."""
+    import kornia.augmentation
+    import monai.transforms
+    import timm.data
+    import torch
+    from torchvision.transforms import v2
+
+    from raremix.core.random import rng
+    from raremix.mix import CutMix, MixUp
+
+    generator = torch.Generator().manual_seed(0)
+    images, others = (torch.rand(shape, generator=generator) for _ in range(2))
+    into, timms, kornias = torch.empty_like(images), images.clone(), images.clone()
+    rows = shape[0]
+    targets = torch.randint(CLASSES, (rows,), generator=generator)
+    one_hot = torch.nn.functional.one_hot(targets, CLASSES).float()
+
+    def timm_mixer(mode: str, **alphas: float) -> Callable[[], object]:
+        mixer = timm.data.Mixup(**alphas, mode=mode, num_classes=CLASSES, label_smoothing=0.0)
+        return lambda: mixer(timms, targets)
+
+    def kornia_mixer(name: str) -> Callable[[], object]:
+        mixer = getattr(kornia.augmentation, name)(p=1.0, data_keys=["input", "class"])
+        return lambda: mixer(kornias, targets)
+
+    def ours(mixer: MixUp | CutMix) -> Callable[[], object]:
+        stream = rng(0, "mix")
+        return lambda: mixer(images, targets, rng=stream)
+
+    return {
+        "mixup": {
+            "one fused pass into given memory": lambda: torch.lerp(images, others, 0.3, out=into),
+            "raremix": ours(MixUp(alpha=1.0, num_classes=CLASSES)),
+            "torchvision": lambda mixer=v2.MixUp(num_classes=CLASSES): mixer(images, targets),
+            "timm, batch": timm_mixer("batch", mixup_alpha=1.0, cutmix_alpha=0.0),
+            "timm, elem": timm_mixer("elem", mixup_alpha=1.0, cutmix_alpha=0.0),
+            "kornia": kornia_mixer("RandomMixUpV2"),
+            "MONAI": lambda mixer=monai.transforms.MixUp(rows): mixer(images),
+        },
+        "cutmix": {
+            "clone": lambda: images.clone(),
+            "raremix": ours(CutMix(num_classes=CLASSES)),
+            "torchvision": lambda mixer=v2.CutMix(num_classes=CLASSES): mixer(images, targets),
+            "timm, batch": timm_mixer("batch", mixup_alpha=0.0, cutmix_alpha=1.0),
+            "timm, elem": timm_mixer("elem", mixup_alpha=0.0, cutmix_alpha=1.0),
+            "kornia": kornia_mixer("RandomCutMixV2"),
+            "MONAI": lambda mixer=monai.transforms.CutMix(rows): mixer(images, one_hot),
+        },
+    }
+
+
+def measure(*, threads: int, turns: int) -> dict[str, object]:
+    """Time all contestants on all shapes, and note what they ran on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    rows = []
+    for shape in SHAPES:
+        for method, calls in contestants(shape).items():
+            seconds: dict[str, list[float]] = {name: [] for name in calls}
+            times = {name: max(1, int(TURN_SECONDS / timed(call, 3))) for name, call in calls.items()}
+            for _ in range(turns):
+                for name, call in calls.items():
+                    seconds[name].append(timed(call, times[name]))
+            best = {name: min(turn) for name, turn in seconds.items()}
+            rows += [
+                {
+                    "shape": "x".join(map(str, shape)),
+                    "method": method,
+                    "name": name,
+                    "best_ms": 1e3 * best[name],
+                    "median_ms": 1e3 * median(seconds[name]),
+                    "best_over_torchvision": best[name] / best["torchvision"],
+                    "median_over_torchvision": median(seconds[name]) / median(seconds["torchvision"]),
+                }
+                for name in calls
+            ]
+    versions = {
+        name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "kornia", "monai", "numpy")
+    }
+    machine = {
+        "processor": processor(),
+        "threads": threads,
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+    return {"rows": rows, "machine": machine, "versions": versions, "turns": turns}
+
+
+def timed(call: Callable[[], object], times: int) -> float:
+    """Return the mean seconds of a few calls."""
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def processor() -> str:
+    """Return the processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def report(result: dict[str, object], path: Path) -> None:
+    """Print a table, and write the same as JSON."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from raremix.core.files import write_json
+
+    table = Table(title=f"Mixing a float32 batch, milliseconds; {result['machine']}")
+    for column in ("batch", "method", "who", "best", "median", "best / torchvision's", "median / torchvision's"):
+        table.add_column(column, justify="left" if column in {"batch", "method", "who"} else "right")
+    for row in result["rows"]:
+        table.add_row(
+            row["shape"],
+            row["method"],
+            row["name"],
+            f"{row['best_ms']:.3g}",
+            f"{row['median_ms']:.3g}",
+            f"{row['best_over_torchvision']:.2f}",
+            f"{row['median_over_torchvision']:.2f}",
+            end_section=row["name"] == "MONAI",
+        )
+    Console().print(table)
+    write_json(path.resolve(), result)
+
+
+if __name__ == "__main__":
+    main()

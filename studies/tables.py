@@ -1,0 +1,121 @@
+"""Write docs/results.md from the records of finished studies, and keep their comparisons beside the study files.
+
+raremix study studies/retinamnist_28_cpu.toml      # ... and the others
+python studies/tables.py runs/*_cpu
+"""
+
+import argparse
+import csv
+import io
+from pathlib import Path
+
+from raremix.core import files
+from raremix.report import Record, read_record
+from raremix.report.notation import metric_name
+from raremix.report.words import conclude
+
+HERE = Path(__file__).parent
+SHOWN = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1")
+
+INTRODUCTION = """# Results on real images
+
+Made by `python studies/tables.py runs/*_cpu` from the records of the studies named below; no figure is typed in by
+hand. Values are means over seeds with 95 % intervals over patients and seeds; differences are paired, with Holm's
+correction over the arms of a study. The `_cpu` studies are small on purpose: they end on two CPU cores, so they compare
+recipes at a small budget, and are no claim about what a full training reaches. The full-size files beside them are the
+same studies with the budget that a GPU allows.
+
+Test sets chose nothing: moments, thresholds and temperatures come from validation images.
+"""
+
+
+def main() -> None:
+    """Write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders of finished studies")
+    parser.add_argument("--output", type=Path, default=HERE.parent / "docs" / "results.md")
+    parser.add_argument("--after", type=Path, default=HERE / "discussion.md", help="text that follows the tables")
+    options = parser.parse_args()
+    parts = [INTRODUCTION]
+    for folder in options.runs:
+        record = read_record(folder / "record.json")
+        if not record.study.is_complete:
+            raise SystemExit(f"{folder} is incomplete: run the study again")
+        parts.append(section(record))
+        files.write_text(HERE / "results" / f"{record.study.name}.csv", comparisons(record))
+    if options.after.is_file():
+        parts.append(options.after.read_text())
+    files.write_text(options.output, "\n".join(parts))
+
+
+def section(record: Record) -> str:
+    """Describe one study: data, table, conclusion."""
+    study, data = record.study, record.data
+    steps = record.arms[0].steps
+    train = sum(data.counts.get("train", {}).values())
+    facts = [
+        f"Study file: `studies/{study.name}.toml`",
+        f"{data.task}, {len(data.classes)} classes, imbalance ratio {data.imbalance_ratio:.0f}:1 in training",
+        f"{data.images:,} images of {data.groups:,} {data.unit}" if data.grouped else f"{data.images:,} images",
+        f"{train:,} labels in training" if data.task == "multilabel" else f"{train:,} training images",
+        f"{steps} steps, seeds {', '.join(map(str, study.seeds))}" + (f", {study.folds} folds" if study.folds else ""),
+    ]
+    if data.thinned:
+        facts.append(f"thinned in training: {data.thinned}")
+    if record.decidable is not None and record.decidable.difference is not None:
+        facts.append(f"this test set decides differences of about {100 * record.decidable.difference:.1f} points")
+    first = study.primary_metric
+    columns = [first, *(name for name in SHOWN if name != first)]
+    lines = [f"## {study.title}", "", "; ".join(facts) + ".", ""]
+    heads = [f"{metric_name(name, capital=True)}{' (primary)' if name == first else ''}" for name in columns]
+    lines.append("| arm | " + " | ".join(heads) + " | difference to the reference, points | p (Holm) |")
+    lines.append("| --- |" + " --- |" * (len(columns) + 2))
+    for arm in record.arms:
+        cells = [_value(record, arm.name, name) for name in columns]
+        found = record.primary_comparison(arm.name)
+        if found is None or found.effect is None:
+            cells += ["reference" if arm.name == study.reference else "", ""]
+        else:
+            low, high = found.low, found.high
+            interval = "" if low is None or high is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+            cells += [f"{100 * found.effect:+.1f}{interval}", "" if found.p_holm is None else f"{found.p_holm:.3f}"]
+        lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *(f"* {sentence}" for sentence in conclude(record)), ""])
+
+
+def comparisons(record: Record) -> str:
+    """Return every comparison of a study as CSV."""
+    stream = io.StringIO()
+    fields = [
+        "arm",
+        "reference",
+        "metric",
+        "primary",
+        "effect",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "n",
+        "positives",
+        "seeds",
+    ]
+    writer = csv.DictWriter(stream, fields, lineterminator="\n")
+    writer.writeheader()
+    for entry in record.comparisons:
+        values = entry.model_dump()
+        writer.writerow({k: f"{v:.5f}" if isinstance(v := values[k], float) else v for k in fields})
+    return stream.getvalue()
+
+
+def _value(record: Record, arm: str, metric: str) -> str:
+    found = record.overall(arm, metric)
+    if found is None or found.value is None:
+        return ""
+    if found.low is None or found.high is None:
+        return f"{found.value:.3f}"
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+if __name__ == "__main__":
+    main()
