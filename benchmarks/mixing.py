@@ -2,9 +2,12 @@
 
     python benchmarks/mixing.py [--json FILE]
 
-The peers that raremix does not depend on live in a virtual environment of their own, which the first run makes in --cache
-on top of the packages that are installed here. Every contestant is called in turn, and again, so that whatever else the
-machine does hits all alike; the best and the median of its turns are reported, and its best over torchvision's.
+The peers that raremix does not depend on live in a virtual environment of their own, which the first run makes in
+--cache on top of the packages that are installed here. Every contestant is called in turn, and again, so that whatever
+else the machine does hits all alike; the best and the median of its turns are reported, also over torchvision's.
+
+Targets are class numbers (MONAI: one-hot rows; its MixUp takes none). timm mixes into the batch that it is given; the
+others leave it alone. raremix, kornia and timm's "elem" draw a weight per image, the others one per batch.
 """
 
 import argparse
@@ -84,6 +87,9 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
         mixer = getattr(kornia.augmentation, name)(p=1.0, data_keys=["input", "class"])
         return lambda: mixer(kornias, targets)
 
+    def batch_mixer(mixer: Callable[..., object], *extra: torch.Tensor) -> Callable[[], object]:
+        return lambda: mixer(images, *extra)
+
     def ours(mixer: MixUp | CutMix) -> Callable[[], object]:
         stream = rng(0, "mix")
         return lambda: mixer(images, targets, rng=stream)
@@ -92,20 +98,20 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
         "mixup": {
             "one fused pass into given memory": lambda: torch.lerp(images, others, 0.3, out=into),
             "raremix": ours(MixUp(alpha=1.0, num_classes=CLASSES)),
-            "torchvision": lambda mixer=v2.MixUp(num_classes=CLASSES): mixer(images, targets),
+            "torchvision": batch_mixer(v2.MixUp(num_classes=CLASSES), targets),
             "timm, batch": timm_mixer("batch", mixup_alpha=1.0, cutmix_alpha=0.0),
             "timm, elem": timm_mixer("elem", mixup_alpha=1.0, cutmix_alpha=0.0),
             "kornia": kornia_mixer("RandomMixUpV2"),
-            "MONAI": lambda mixer=monai.transforms.MixUp(rows): mixer(images),
+            "MONAI": batch_mixer(monai.transforms.MixUp(rows)),
         },
         "cutmix": {
-            "clone": lambda: images.clone(),
+            "clone": images.clone,
             "raremix": ours(CutMix(num_classes=CLASSES)),
-            "torchvision": lambda mixer=v2.CutMix(num_classes=CLASSES): mixer(images, targets),
+            "torchvision": batch_mixer(v2.CutMix(num_classes=CLASSES), targets),
             "timm, batch": timm_mixer("batch", mixup_alpha=0.0, cutmix_alpha=1.0),
             "timm, elem": timm_mixer("elem", mixup_alpha=0.0, cutmix_alpha=1.0),
             "kornia": kornia_mixer("RandomCutMixV2"),
-            "MONAI": lambda mixer=monai.transforms.CutMix(rows): mixer(images, one_hot),
+            "MONAI": batch_mixer(monai.transforms.CutMix(rows), one_hot),
         },
     }
 
@@ -184,7 +190,7 @@ def report(result: dict[str, object], path: Path) -> None:
             f"{row['median_over_torchvision']:.2f}",
             end_section=row["name"] == "MONAI",
         )
-    Console().print(table)
+    Console(width=max(120, Console().width)).print(table)
     write_json(path.resolve(), result)
 
 

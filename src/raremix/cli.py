@@ -16,9 +16,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table as RichTable
 
 from raremix import __version__
-from raremix.core import files
 from raremix.core.errors import RaremixError, StoppedError, UsageError
-from raremix.core.types import Progress
 
 app = typer.Typer(
     name="raremix",
@@ -29,6 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+Progress = Callable[[str, int, int], None]
+"""As `raremix.core.types.Progress`, whose module imports torch: `raremix --help` need not."""
 
 Set = Annotated[
     list[str] | None,
@@ -193,12 +194,14 @@ def predict(
 
     raremix predict runs/demo/jobs/classical-seed0-1a2b3c4d/result/classifier new_images/ -o scores.csv
     """
+    from raremix.models import load_classifier
     from raremix.study.apply import find_images, predict_images
 
     paths = find_images(images)
     if output.suffix not in {".csv", ".parquet"}:
         raise UsageError(f"--output {output}: expected .csv or .parquet")
     if dry_run:
+        load_classifier(classifier)
         _emit(as_json, {"images": len(paths), "output": str(output)}, f"would score {len(paths)} images into {output}")
         return
     with _bars(quiet=as_json) as bars:
@@ -291,15 +294,20 @@ def main() -> None:
     """Run the command line; an error becomes one line and an exit code: 1 failed, 2 usage or data, 3 refused."""
     try:
         app()
-    except StoppedError as error:
-        err.print(f"stopped: {escape(str(error))}")
-        sys.exit(143 if _stopped_by == signal.SIGTERM else 130)
     except RaremixError as error:
+        code = error.exit_code
+        if isinstance(error, StoppedError):
+            code = 143 if _stopped_by == signal.SIGTERM else 130
         if "--json" in sys.argv:
-            _print_json({"error": type(error).__name__, "message": str(error), "exit": error.exit_code})
-        word = "refused" if error.exit_code == 3 else "error"
-        err.print(f"[bold red]{word}:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(error.exit_code)
+            _print_json({"error": type(error).__name__, "message": str(error), "exit": code})
+        word = {3: "refused", 130: "stopped", 143: "stopped"}.get(code, "error")
+        err.print(f"[bold red]{word}:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+        sys.exit(code)
+    except SystemExit as end:
+        # Typer has said on standard error what it could not read.
+        if end.code == 2 and "--json" in sys.argv:
+            _print_json({"error": "UsageError", "message": "see standard error", "exit": 2})
+        raise
 
 
 def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: bool) -> None:
@@ -323,6 +331,7 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
             _emit(as_json, facts, f"{plan.decidable['text']}\nwould run in {plan.folder}: {words}")
             return
         result = run_study(spec, runs=runs, cache=where, progress=bars, say=say, should_stop=should_stop)
+    from raremix.core import files
     from raremix.report import conclude, read_record, tables
 
     record = read_record(result.folder / "record.json")
@@ -402,6 +411,8 @@ def _columns(label: str | None, group: str | None) -> list[str]:
 
 
 def _write_table(path: Path, table: Any) -> None:
+    from raremix.core import files
+
     if path.suffix == ".parquet":
         files.write_parquet(path, table)
     elif path.suffix == ".csv":

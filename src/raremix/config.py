@@ -144,6 +144,9 @@ def _assign(table: Table, path: list[str], value: Any, setting: str) -> None:
                 raise UnknownNameError(f"entry of --set {setting}", part, [n for n in names if n])
             here = here[names.index(part)]
         else:
+            # mix = "mixup" is short for mix = { name = "mixup" }.
+            if isinstance(here.get(part), str):
+                here[part] = {"name": here[part]}
             here = here.setdefault(part, {})
         if not isinstance(here, dict | list):
             raise ConfigError(f"--set {setting}: {part} is a value, not a table")

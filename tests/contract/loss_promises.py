@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from tests.contract.random_states import random_states
 from torch import Tensor
 
 from raremix.core.protocols import Loss
-from tests.contract.random_states import random_states
 
 
 def example(rows: int = 6, classes: int = 4, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,13 @@ from itertools import product
 
 import numpy as np
 import torch
+from tests.contract.random_states import random_states
 from torch import Tensor
 
 from raremix.core.errors import TargetError
 from raremix.core.protocols import Mixer
 from raremix.core.random import rng
 from raremix.core.types import Batch, MixPlan
-from tests.contract.random_states import random_states
 
 SIZES = [(8, 8), (7, 13), (20, 6), (1, 1)]
 
@@ -131,7 +131,7 @@ def any_shape_and_type_will_do(mixer: Mixer) -> None:
 
 
 def every_kind_of_target_is_taken(mixer: Mixer) -> None:
-    """Class numbers, with `num_classes`, are one-hot rows; multi-hot labels mix cell by cell; wrong ones are refused."""
+    """Class numbers, given `num_classes`, are one-hot rows; multi-hot labels mix by cell; wrong ones are refused."""
     images = random_batch(6).images
     classes = torch.tensor([0, 1, 2, 3, 4, 1])
     with_classes = dataclasses.replace(mixer, num_classes=5)  # type: ignore[type-var]
@@ -274,7 +274,7 @@ def partners_come_from_the_pool(mixer: Mixer) -> None:
 
 
 def gradients_flow(mixer: Mixer) -> None:
-    """Mixing is a weighted mean of its inputs, also to autograd: the gradients of a sum add up to its number of terms."""
+    """Mixing is a weighted mean of its inputs, also to autograd: gradients of the sum add up to its number of terms."""
     batch = random_batch(5)
     images = batch.images.clone().requires_grad_()
     mixed, _ = mixer(images, batch.targets, rng=rng(7, "mix"))
@@ -290,13 +290,14 @@ def settings_are_values(mixer: Mixer) -> None:
     assert dataclasses.is_dataclass(mixer)
     assert not isinstance(mixer, type)
     assert all(field.kw_only for field in dataclasses.fields(mixer))
-    assert dataclasses.replace(mixer) == mixer
-    assert hash(dataclasses.replace(mixer)) == hash(mixer)
+    is_frozen = False
     try:
         mixer.num_classes = 3
     except dataclasses.FrozenInstanceError:
-        return
-    raise AssertionError("settings can be changed after the fact")
+        is_frozen = True
+    assert is_frozen, "settings can be changed after the fact"
+    assert dataclasses.replace(mixer) == mixer
+    assert hash(dataclasses.replace(mixer)) == hash(mixer)
 
 
 PROMISES: list[Callable[[Mixer], None]] = [

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from tests.contract.loss_promises import PROMISES
 
 from raremix.core.protocols import Loss
 from raremix.losses import LOSSES
-from tests.contract.loss_promises import PROMISES
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.contract.mixer_promises import PROMISES, assert_same_plan, random_batch
 
 from raremix.core.protocols import Mixer
 from raremix.core.random import rng
 from raremix.core.types import Batch
 from raremix.mix import MIXERS
-from tests.contract.mixer_promises import PROMISES, assert_same_plan, random_batch
 
 
 @pytest.mark.parametrize("name", MIXERS)

@@ -180,7 +180,8 @@ def test_a_damaged_entry_is_refused(toy: tuple[Manifest, np.ndarray], tmp_path: 
         meta.write_text("[1, 2]")
     else:
         meta.write_text(json.dumps({**facts, "shape": [10, 3, 8, 4]}))
-    with pytest.raises(CorruptError, match="delete the folder"):
+    words = "bytes, expected" if damage in {"truncated", "longer"} else "missing or damaged|missing"
+    with pytest.raises(CorruptError, match=rf"({words}).*: delete the folder"):
         open_cache(folder)
 
 

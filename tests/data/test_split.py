@@ -84,6 +84,13 @@ def test_given_splits_are_left_alone() -> None:
     assert after.count("validation") in {17, 18}
 
 
+def test_a_small_official_test_set_is_not_filled_up() -> None:
+    manifest = toy_manifest([0, 1] * 50, splits=["train"] * 40 + ["test"] * 6 + [None] * 54)
+    split = apply_split(manifest, fractions=PARTS, seed=0)
+    assert len(split.rows("test")) == 6
+    assert len(split.rows("validation")) in {23, 24}  # a quarter of the other 94
+
+
 def test_validation_is_cut_from_train_by_group() -> None:
     labels = [0, 0, 1, 1] * 30
     groups = [f"p{i // 3}" for i in range(120)]

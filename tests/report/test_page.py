@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -98,11 +99,12 @@ def structure(html: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(tag, tuple(sorted(attributes))) for tag, attributes in elements(html)]
 
 
-def rendered(records: ModuleType, name: str, **changes: Any) -> str:
+@cache
+def rendered(records: ModuleType, name: str) -> str:
+    """The page of a made-up record; made once, as it is the same every time."""
     made = getattr(records, name)()
-    return render(
-        Record.model_validate(made | changes), Images.model_validate(records.images(made, size=24, per_class=3))
-    )
+    pictures = Images.model_validate(records.images(made, size=24, per_class=3))
+    return render(Record.model_validate(made), pictures)
 
 
 def renamed(value: Any, names: dict[str, str]) -> Any:

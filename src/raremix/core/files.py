@@ -27,7 +27,13 @@ from torch import Tensor
 
 from raremix.core.errors import BusyError, CorruptError, StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 TEMP_MARK = ".raremix-tmp"
+MANIFEST = "manifest.json"
 BEAT = 10.0
 """Seconds between two signs of life of a claim."""
 TORN = b"#torn"
@@ -241,6 +247,12 @@ def remove_folder(path: Path) -> None:
         DISK.remove_tree(away)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with _storage(path):
+        DISK.remove(path)
+
+
 def append_record(path: Path, record: Mapping[str, Any], *, durable: bool = True) -> None:
     """Append one record to a JSON-lines file, with a checksum, in a single write.
 
@@ -332,6 +344,37 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def seal(path: Path, names: Iterable[str]) -> Path:
+    """Write a folder's `manifest.json`, which names files in it with their SHA-256; the last thing to be written.
+
+    Args:
+        path: the folder.
+        names: the files that are vouched for.
+    """
+    hashes = {name: hash_file(path / name) for name in names}
+    return write_json(path / MANIFEST, {"files": hashes, "check": hash_value(hashes)})
+
+
+def verify(path: Path, *, advice: str) -> list[str]:
+    """Check a folder's files against the manifest that `seal` wrote, and return their names.
+
+    Args:
+        path: the folder.
+        advice: what to do if a file is damaged.
+
+    Raises:
+        CorruptError: naming the file that is missing or damaged.
+    """
+    manifest = path / MANIFEST
+    hashes = read_json(manifest) if manifest.is_file() else None
+    if not isinstance(hashes, dict) or hash_value(hashes.get("files")) != hashes.get("check"):
+        raise CorruptError(f"{manifest} is missing or damaged: {advice}")
+    for name, digest in hashes["files"].items():
+        if not (path / name).is_file() or hash_file(path / name) != digest:
+            raise CorruptError(f"{path / name} is missing or damaged: {advice}")
+    return list(hashes["files"])
+
+
 def hash_value(value: Any) -> str:
     """Return a short BLAKE2b hash of a JSON-like value: the key of a job or a cache entry.
 
@@ -407,21 +450,39 @@ def claim(path: Path, *, what: str) -> Iterator[None]:
 
 
 def _take(path: Path, draft: Path, *, what: str) -> None:
-    while True:
+    with _locked(path.parent):
+        if path.exists():
+            holder = _read_claim(path)
+            # Both times are the file server's, whatever the clocks of the hosts say.
+            if not _is_stale(path, holder, now=draft.stat().st_mtime):
+                raise _busy(path, holder, what=what)
+            path.unlink(missing_ok=True)
         try:
             _appear(draft, path)
         except FileExistsError:
-            holder = _read_claim(path)
-            # Both times are the file server's, whatever the clocks of the hosts say.
-            if path.exists() and not _is_stale(path, holder, now=draft.stat().st_mtime):
-                raise BusyError(
-                    f"{what} is being done by process {holder.get('pid', 'unknown')} on "
-                    f"{holder.get('host', 'an unknown host')}: wait for it, or stop it "
-                    f"(if there is no such process, delete {path})"
-                ) from None
-            _displace(path, holder)
-        else:
-            return
+            raise _busy(path, _read_claim(path), what=what) from None
+
+
+def _busy(path: Path, holder: Mapping[str, Any], *, what: str) -> BusyError:
+    return BusyError(
+        f"{what} is being done by process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}: "
+        f"wait for it, or stop it (if there is no such process, delete {path})"
+    )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep others of this host from looking at a folder's claims at the same time, where the system has such locks."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _appear(draft: Path, path: Path) -> None:
@@ -435,20 +496,6 @@ def _appear(draft: Path, path: Path) -> None:
         # A file system without links. A half-written claim looks fresh, so it is respected.
         with path.open("xb") as file:
             file.write(draft.read_bytes())
-
-
-def _displace(path: Path, holder: Mapping[str, Any]) -> None:
-    """Take a dead process's claim away; of several that try, one succeeds."""
-    with _temporary(path) as away:
-        try:
-            path.replace(away)
-        except FileNotFoundError:
-            return
-        if _read_claim(away).get("token") != holder.get("token"):
-            # Somebody was faster, and this is the new claim: it goes back.
-            with suppress(OSError):
-                os.link(away, path)
-        away.unlink(missing_ok=True)
 
 
 def _is_stale(path: Path, holder: Mapping[str, Any], *, now: float) -> bool:

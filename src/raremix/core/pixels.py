@@ -10,12 +10,14 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 # torch splits a loop between threads in pieces of 32768 elements (at::internal::GRAIN_SIZE): below two pieces per row,
 # a pass over all rows is faster than a call per row.
 LONG_ROW = 2 * 32768
+# Up to so many values per row, mixing all rows by one map is faster than copying a box per row.
+SHORT_ROW = 4096
 # glibc returns large blocks to the system when they are freed, from 32 MiB (DEFAULT_MMAP_THRESHOLD_MAX) always.
 # Touching new ones then costs more than mixing does: a page fault every 4 KiB.
 LARGE_BLOCK = 4 * 2**20
@@ -45,7 +47,7 @@ def blend(
         >>> blend(x, x, own=torch.tensor([0]), partner=torch.tensor([1]), share=torch.tensor([0.25])).item()
         0.75
     """
-    if not _is_plain(images, pool):
+    if not _is_plain(images, pool, share):
         return lerp(take_rows(pool, partner), take_rows(images, own), share.reshape(-1, 1, 1, 1))
     mixed = empty_rows(own.shape[0], like=images)
     if mixed.stride(0) >= LONG_ROW:
@@ -88,6 +90,10 @@ def paste(
         inside = inside_boxes(boxes, height=images.shape[-2], width=images.shape[-1])
         return _shaped(torch.where(inside, take_rows(pool, partner), take_rows(images, own)), images)
     mixed = empty_rows(own.shape[0], like=images)
+    if mixed.stride(0) <= SHORT_ROW and images.element_size() >= 4:
+        share = inside_boxes(boxes.cpu(), height=images.shape[-2], width=images.shape[-1], dtype=images.dtype)
+        torch.index_select(pool, 0, partner.cpu(), out=mixed)
+        return torch.lerp(take_rows(images, own), mixed, share, out=mixed)
     if _is_all_rows(own, images):
         mixed.copy_(images)
     else:
@@ -116,12 +122,14 @@ def take_rows(values: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
     return values.index_select(0, rows.to(values.device, non_blocking=True))
 
 
-def inside_boxes(boxes: Int[Tensor, "4 R"], *, height: int, width: int) -> Tensor:
-    """Return which pixels lie in each row's box, as a boolean map of shape (R, 1, height, width)."""
+def inside_boxes(
+    boxes: Int[Tensor, "4 R"], *, height: int, width: int, dtype: torch.dtype = torch.bool
+) -> Shaped[Tensor, "R 1 {height} {width}"]:
+    """Return a map that is 1 where pixels lie in each row's box, and 0 elsewhere."""
     places = torch.arange(max(height, width), device=boxes.device)
     top, left, bottom, right = (places >= boxes[:, :, None]).unbind()
-    rows, columns = (top ^ bottom)[:, None, :height, None], (left ^ right)[:, None, None, :width]
-    return rows & columns
+    rows, columns = (top ^ bottom)[:, :height].to(dtype), (left ^ right)[:, :width].to(dtype)
+    return (rows[:, :, None] * columns[:, None, :])[:, None]
 
 
 @lru_cache(maxsize=64)
@@ -164,8 +172,8 @@ def _take_back(nbytes: int, block: np.ndarray) -> None:
     _spare.setdefault(nbytes, deque(maxlen=2)).append(block)
 
 
-def _is_plain(images: Tensor, pool: Tensor) -> bool:
-    needs_grad = torch.is_grad_enabled() and (images.requires_grad or pool.requires_grad)
+def _is_plain(images: Tensor, pool: Tensor, *others: Tensor) -> bool:
+    needs_grad = torch.is_grad_enabled() and any(value.requires_grad for value in (images, pool, *others))
     return images.device.type == "cpu" and pool.dtype == images.dtype and not needs_grad
 
 

@@ -14,6 +14,7 @@ from raremix.core.random import ambient_rng
 from raremix.core.types import Batch, MixPlan, Progress
 
 
+@runtime_checkable
 class Mixer(Protocol):
     """Decide who is mixed with whom, where, and what the label becomes.
 
@@ -99,6 +100,7 @@ class ImportanceMap(Protocol):
         ...
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """What the one training loop trains: a classifier or a generator.
 
@@ -132,6 +134,7 @@ class Trainable(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where labelled images come from."""
 

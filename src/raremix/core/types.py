@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -48,7 +49,7 @@ class Boxes:
     """One rectangle per row that is filled by the partner; a mask where slicing is cheaper than a map.
 
     Attributes:
-        top, left, bottom, right: pixel bounds, 0 <= top <= bottom <= height and 0 <= left <= right <= width.
+        top, left, bottom, right: pixel bounds on the CPU, 0 <= top <= bottom <= height and 0 <= left <= right <= width.
         height, width: size of the image in pixels.
     """
 
@@ -65,8 +66,9 @@ class Boxes:
 
     def share(self) -> Float[Tensor, " R"]:
         """Return the share of its own pixels that each row keeps: pixels outside the box / pixels of the image."""
+        top, left, bottom, right = (edge.numpy() for edge in (self.top, self.left, self.bottom, self.right))
         pixels = self.height * self.width
-        return (pixels - (self.bottom - self.top) * (self.right - self.left)) / pixels
+        return torch.from_numpy(((pixels - (bottom - top) * (right - left)) / pixels).astype(np.float32))
 
     def inside(self) -> Bool[Tensor, "R 1 H W"]:
         """Return which pixels the partner fills."""
@@ -115,7 +117,7 @@ class MixPlan:
             take_rows(pool.targets, self.partner),
             self.weight.to(batch.targets.device, non_blocking=True),
         )
-        ids = None if batch.ids is None else take_rows(batch.ids, self.own)
+        ids = None if batch.ids is None else batch.ids.index_select(0, self.own.to(batch.ids.device))
         return Batch(images=self._mix(batch.images, pool.images), targets=targets, ids=ids)
 
     def apply_features(self, features: Float[Tensor, "B ..."], pool_features: Tensor | None = None) -> Tensor:
@@ -159,7 +161,7 @@ class MixPlan:
                 )
         if pool.targets.shape[1:] != batch.targets.shape[1:]:
             raise DataError(
-                f"pool has {pool.targets.shape[1]} classes, the batch {batch.targets.shape[1]}: use one manifest"
+                f"pool has {pool.targets.shape[1]} classes, the batch {batch.targets.shape[1]}: take both from one manifest"
             )
 
 

@@ -72,7 +72,7 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
         only_b: patients that only B had right, >= 0.
 
     Example:
-        >>> mcnemar(2, 9).mid_p
+        >>> round(mcnemar(2, 9).mid_p, 11)
         0.03857421875
     """
     n, fewer = only_a + only_b, min(only_a, only_b)
@@ -153,7 +153,7 @@ def benjamini_hochberg(p: Float[np.ndarray, " n"] | list[float]) -> Float[np.nda
     return corrected
 
 
-def nadeau_bengio(differences: Float[np.ndarray, " n"], *, test_share: float, rope: float = 0.0) -> CorrectedT:
+def nadeau_bengio(differences: Float[np.ndarray, " n"], *, test_share: float | int, rope: float = 0.0) -> CorrectedT:
     """Test differences over folds or repeats, with the variance corrected for overlapping training sets.
 
     t = mean / sqrt(s^2 (1 / n + test rows / training rows)), n - 1 degrees of freedom. A second opinion where only fold
@@ -204,7 +204,7 @@ def nadeau_bengio(differences: Float[np.ndarray, " n"], *, test_share: float, ro
     )
 
 
-def probability_false_claim(n: float, right_a: float, right_b: float, right_both: float) -> float:
+def probability_false_claim(n: float | int, right_a: float, right_b: float, right_both: float) -> float:
     """Return the posterior probability that A, though ahead on this test set, is not better than B.
 
     With x_a = n (right_a - right_both) cases that only A had right and x_b alike, and a flat prior, it is the

@@ -19,6 +19,8 @@ from raremix.evaluate.bootstrap import Patients, patients, replicate
 from raremix.evaluate.decide import decide
 from raremix.evaluate.metrics import METRICS, mean_defined
 from raremix.evaluate.rows import (
+    OtherScores,
+    OtherThresholds,
     Scores,
     Thresholds,
     broadcast_thresholds,
@@ -75,13 +77,13 @@ class Comparison:
 def compare(
     targets: Float[np.ndarray, "N K"],
     scores_a: Scores,
-    scores_b: Scores,
+    scores_b: OtherScores,
     *,
     metric: str,
     task: Task,
     groups: np.ndarray,
     thresholds_a: Thresholds | None = None,
-    thresholds_b: Thresholds | None = None,
+    thresholds_b: OtherThresholds | None = None,
     labels: Sequence[int] | None = None,
     paired_seeds: bool = False,
     combine: Combine = "metric",
@@ -137,20 +139,27 @@ def compare(
             f"expected as many seeds in both arms to pair them, got {counts[0]} and {counts[1]}: "
             "give both the same seeds, or set paired_seeds=False"
         )
-    order = canonical_order(groups, truth, *arms)
-    truth, groups = truth[order], groups[order]
     who = patients(groups, truth)
     K = truth.shape[1]
     needed = list(labels) if labels is not None else [K - 1] if task == "binary" else list(range(K))
     units: list[list[Sufficient]] = []
     for arm, limit in zip(arms, limits, strict=True):
+        # an order of its own for each arm, so that exchanging them cannot move a bit
+        order = canonical_order(groups, truth, arm)
         units.append([])
         for share in _mixtures(len(arm), combine):
             scores = np.tensordot(share, arm, axes=1)[order]
             called = decide(scores, task=task, thresholds=np.tensordot(share, limit, axes=1)[order][None])
             units[-1].append(
                 reduce_predictions(
-                    truth, scores, called, task=task, metrics=[metric], group=who.index, G=who.count, classes=needed
+                    truth[order],
+                    scores,
+                    called,
+                    task=task,
+                    metrics=[metric],
+                    group=who.index[order],
+                    G=who.count,
+                    classes=needed,
                 )
             )
     whole = np.ones((1, who.count))
@@ -262,17 +271,17 @@ def _conclude(
 
 
 def canonical_order(
-    groups: np.ndarray, targets: Float[np.ndarray, "N K"], *scores: Float[np.ndarray, "S N K"]
+    groups: np.ndarray, targets: Float[np.ndarray, "N K"], scores: Float[np.ndarray, "S N K"]
 ) -> Int[np.ndarray, " N"]:
     """Return an order of the rows that depends on what they hold and not on how they came, so that no sum can differ.
 
     Example:
-        >>> canonical_order(np.array(["b", "a"]), np.zeros((2, 1))).tolist()
+        >>> canonical_order(np.array(["b", "a"]), np.zeros((2, 1)), np.zeros((1, 2, 1))).tolist()
         [1, 0]
     """
     if len(np.unique(groups)) == len(groups):
         return np.argsort(groups, kind="stable")
-    keys = [*targets.T, *(column for arm in scores for seed in arm for column in seed.T)]
+    keys = [*targets.T, *(column for seed in scores for column in seed.T)]
     return np.lexsort((*keys, np.unique(groups, return_inverse=True)[1]))
 
 

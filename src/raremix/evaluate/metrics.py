@@ -87,7 +87,8 @@ def mean_defined(values: Float[np.ndarray, "... K"]) -> Float[np.ndarray, "..."]
     """
     ordered = np.sort(values, axis=-1)
     known = ~np.isnan(ordered)
-    return divide(np.where(known, ordered, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
+    total, count = np.where(known, ordered, 0.0).sum(axis=-1), known.sum(axis=-1, dtype=np.float64)
+    return divide(np.asarray(total), np.asarray(count))
 
 
 def divide(

@@ -12,6 +12,10 @@ Scores = Float[np.ndarray, "N K"] | Float[np.ndarray, "S N K"]
 Thresholds = Float[np.ndarray, " K"] | Float[np.ndarray, "S K"] | Float[np.ndarray, "S N K"]
 """One per class, per seed and class, or per seed, row and class (out-of-fold rows, whose folds differ)."""
 
+OtherScores = Float[np.ndarray, "N K"] | Float[np.ndarray, "T N K"]
+OtherThresholds = Float[np.ndarray, " K"] | Float[np.ndarray, "T K"] | Float[np.ndarray, "T N K"]
+"""Those of a second arm, whose number of seeds may differ."""
+
 
 def checked_targets(targets: Float[np.ndarray, "N K"], *, task: Task) -> Float[np.ndarray, "N K"]:
     """Return the targets in float64, or say why they cannot be scored.
@@ -32,6 +36,8 @@ def checked_targets(targets: Float[np.ndarray, "N K"], *, task: Task) -> Float[n
     if (task == "binary" and K != 2) or (task == "multiclass" and K < 2) or K < 1:
         expected = {"binary": "2 columns", "multiclass": "at least 2 columns", "multilabel": "a column per label"}
         raise TargetError(f"expected {expected[task]} of targets for a {task} task, got {K}: check the card's classes")
+    if not len(values):
+        raise TargetError("expected rows to score, got none: the split is empty")
     missing = np.isnan(values)
     wrong = ~missing & (values != 0) & (values != 1)
     if wrong.any():
@@ -113,4 +119,4 @@ def labelled_rows(targets: Float[np.ndarray, "N K"]) -> Bool[np.ndarray, " N"]:
         >>> labelled_rows(np.array([[0.0, 1.0], [np.nan, np.nan]])).tolist()
         [True, False]
     """
-    return ~np.isnan(targets).all(axis=1)
+    return (~np.isnan(targets)).any(axis=1)

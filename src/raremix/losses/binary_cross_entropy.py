@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
 from raremix.losses.class_weights import Scheme, check_smoothing, checked_counts, positive_weights
 
@@ -22,8 +23,8 @@ def binary_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Compute the mean binary cross-entropy of the labelled cells.
 
-    L = -(1 / n) sum_ic [ v_c y_ic log s(z_ic) + (1 - y_ic) log(1 - s(z_ic)) ] over the n cells that are labelled; s is the
-    logistic function, v = 1 where no weights are given.
+    L = -(1 / n) sum_ic [ v_c y_ic log s(z_ic) + (1 - y_ic) log(1 - s(z_ic)) ] over the n cells that are labelled; s is
+    the logistic function, v = 1 where no weights are given.
 
     Args:
         logits: any float type; half precision is computed in float32.
@@ -54,8 +55,8 @@ class BinaryCrossEntropy(Loss):
     """Binary cross-entropy on soft targets; NaN cells do not count; mean over the labelled cells.
 
     Args:
-        class_weights: "none", or how the weight of a class's positives falls with their number n: "inverse" 1 / n, "sqrt"
-            1 / sqrt(n), "effective" (1 - b) / (1 - b^n), b = 0.9999; scaled to 1 for the most frequent class.
+        class_weights: "none", or how the weight of a class's positives falls with their number n: "inverse" 1 / n,
+            "sqrt" 1 / sqrt(n), "effective" (1 - b) / (1 - b^n), b = 0.9999; scaled to 1 for the most frequent class.
             "inverse" thus gives the positives of every class the same total weight.
         class_counts: number of positive training images per class; needed for any weights but "none".
         label_smoothing: targets are drawn towards 1/2 by this share, in [0, 1).
@@ -78,9 +79,15 @@ class BinaryCrossEntropy(Loss):
         object.__setattr__(self, "class_counts", checked_counts(self.class_counts, scheme=self.class_weights))
 
     def __call__(self, logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
-        """Compute the mean binary cross-entropy of the labelled cells."""
+        """Compute the mean binary cross-entropy of the labelled cells.
+
+        Raises:
+            ConfigError: if there are not as many class counts as logits.
+        """
         counts = self.class_counts
         weights = None
         if self.class_weights != "none" and isinstance(counts, tuple):
+            if len(counts) != logits.shape[1]:
+                raise ConfigError(f"class_counts has {len(counts)} entries, the logits have {logits.shape[1]} classes")
             weights = positive_weights(counts, self.class_weights, logits.device)
         return binary_cross_entropy(logits, targets, positive_weights=weights, label_smoothing=self.label_smoothing)

@@ -19,8 +19,8 @@ EFFECTIVE_BETA = 0.9999  # the largest value that Cui et al. try, and the one of
 def raw_weights(class_counts: Sequence[float | int], *, scheme: Scheme) -> Float[np.ndarray, " K"]:
     """Return a weight per class, up to a common factor.
 
-    "inverse": 1 / n; "sqrt": 1 / sqrt(n); "effective": (1 - b) / (1 - b^n) with b = 0.9999 [1]; "none": 1. A class without
-    images counts as one image.
+    "inverse": 1 / n; "sqrt": 1 / sqrt(n); "effective": (1 - b) / (1 - b^n) with b = 0.9999 [1]; "none": 1. A class
+    without images counts as one image.
 
     [1] Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, https://arxiv.org/abs/1901.05555.
 
@@ -48,8 +48,8 @@ def raw_weights(class_counts: Sequence[float | int], *, scheme: Scheme) -> Float
 def row_weights(class_counts: tuple[float, ...], scheme: Scheme, device: torch.device) -> Float[Tensor, " K"]:
     """Return weights whose mean over the training images is 1, for losses in which a row belongs to one class.
 
-    A class of n images weighs n times its weight in an epoch, so the loss keeps its size and the learning rate its meaning;
-    "inverse" gives N / (K n), scikit-learn's "balanced".
+    A class of n images weighs n times its weight in an epoch, so the loss keeps its size and the learning rate its
+    meaning; "inverse" gives N / (K n), scikit-learn's "balanced".
     """
     counts = np.maximum(np.asarray(class_counts, dtype=np.float64), 1.0)
     weights = raw_weights(class_counts, scheme=scheme)
@@ -63,7 +63,9 @@ def positive_weights(class_counts: tuple[float, ...], scheme: Scheme, device: to
     return torch.tensor(weights / weights.min(), dtype=torch.float32, device=device)
 
 
-def checked_counts(class_counts: Sequence[float | int] | np.ndarray | None, *, scheme: Scheme) -> tuple[float, ...] | None:
+def checked_counts(
+    class_counts: Sequence[float | int] | np.ndarray | None, *, scheme: Scheme
+) -> tuple[float, ...] | None:
     """Return the counts as a tuple.
 
     Raises:

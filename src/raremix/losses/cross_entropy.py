@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
 from raremix.losses.class_weights import Scheme, check_smoothing, checked_counts, row_weights
 
@@ -21,9 +22,9 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Compute the mean cross-entropy of the labelled rows.
 
-    L = -(1 / n) sum_i sum_c v_c y_ic log softmax(z_i)_c over the n rows i that are labelled; with v = 1 where no weights are
-    given. As in torch for probability targets, the sum is divided by the number of rows and not by the sum of their weights,
-    so that the gradient of a batch is an unbiased estimate of that of the whole set.
+    L = -(1 / n) sum_i sum_c v_c y_ic log softmax(z_i)_c over the n rows i that are labelled; v = 1 where no weights are
+    given. As in torch for probability targets, the sum is divided by the number of rows and not by the sum of their
+    weights, so that the gradient of a batch is an unbiased estimate of that of the whole set.
 
     Args:
         logits: any float type; half precision is computed in float32.
@@ -78,9 +79,15 @@ class CrossEntropy(Loss):
         object.__setattr__(self, "class_counts", checked_counts(self.class_counts, scheme=self.class_weights))
 
     def __call__(self, logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
-        """Compute the mean cross-entropy of the labelled rows."""
+        """Compute the mean cross-entropy of the labelled rows.
+
+        Raises:
+            ConfigError: if there are not as many class counts as logits.
+        """
         counts = self.class_counts
         weights = None
         if self.class_weights != "none" and isinstance(counts, tuple):
+            if len(counts) != logits.shape[1]:
+                raise ConfigError(f"class_counts has {len(counts)} entries, the logits have {logits.shape[1]} classes")
             weights = row_weights(counts, self.class_weights, logits.device)
         return cross_entropy(logits, targets, class_weights=weights, label_smoothing=self.label_smoothing)

@@ -22,7 +22,8 @@ class CutMix(Mixer):
     y = v y_own + (1 - v) y_partner, v = share of pixels outside the clipped box.
 
     [1] Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019,
-    https://arxiv.org/abs/1905.04899. Departure: the authors' code draws one box per batch; here every row draws its own.
+    https://arxiv.org/abs/1905.04899. Departure: the authors' code draws one box per batch; here every row draws its
+    own.
 
     Args:
         alpha: shape of the Beta distribution, > 0; 1, uniform, is what the paper uses.

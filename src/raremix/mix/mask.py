@@ -24,7 +24,8 @@ def blend(share: Float[np.ndarray, " R"]) -> Float[Tensor, "R 1 1 1"]:
 def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng: np.random.Generator) -> Boxes:
     """Draw a box per row, of the image's proportions, around a uniform centre, clipped at the border.
 
-    A row that keeps the share s has, before clipping, a box of sides sqrt(1 - s) times the image's, in whole pixels.
+    A row that keeps the share s has, before clipping, a box of sides sqrt(1 - s) times the image's; its edges are
+    rounded to whole pixels.
 
     Args:
         share: share of its own pixels that each row keeps where nothing is clipped, in [0, 1].
@@ -38,9 +39,12 @@ def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng
         >>> float(random_boxes(np.ones(1), height=8, width=8, rng=np.random.default_rng(0)).share())
         1.0
     """
-    lengths = np.array([[height], [width]])
-    extent = np.rint(np.sqrt(1.0 - share) * lengths).astype(np.int64)
-    start = (rng.random(extent.shape) * lengths).astype(np.int64) - extent // 2
-    near, far = np.maximum(start, 0), np.minimum(start + extent, lengths)
-    top, left, bottom, right = torch.from_numpy(np.concatenate([near, far])).unbind()
+    limits = np.array([[height], [width], [height], [width]])
+    centre = rng.random((2, share.size)) * limits[:2]
+    half = np.sqrt(1.0 - share) * (limits[:2] / 2)
+    edges = np.empty((4, share.size))
+    np.subtract(centre, half, out=edges[:2])
+    np.add(centre, half, out=edges[2:])
+    edges = np.minimum(np.maximum(np.rint(edges), 0), limits).astype(np.int64)
+    top, left, bottom, right = torch.from_numpy(edges).unbind()
     return Boxes(top=top, left=left, bottom=bottom, right=right, height=height, width=width)

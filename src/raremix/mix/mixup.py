@@ -20,13 +20,13 @@ class MixUp(Mixer):
 
     x = w x_own + (1 - w) x_partner, y = w y_own + (1 - w) y_partner, w ~ Beta(alpha, alpha).
 
-    [1] Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412. Departure: the
-    authors' code draws one weight per batch; here every row draws its own, which has the same mean and less variance
-    between batches.
+    [1] Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412.
+    Departure: the authors' code draws one weight per batch; here every row draws its own, which has the same mean and
+    less variance between batches.
 
     Args:
-        alpha: shape of the Beta distribution, > 0. Small values leave most images nearly whole; 1 is uniform. 0.2 is what
-            the paper and torchvision's reference recipes use on ImageNet.
+        alpha: shape of the Beta distribution, > 0. Small values leave most images nearly whole; 1 is uniform. 0.2 is
+            what the paper and torchvision's reference recipes use on ImageNet.
         probability: probability that a row is mixed at all, in [0, 1].
         pairing: how partners are chosen; "any": a random permutation, whatever the classes.
         num_classes: number of classes; needed only where targets are class numbers.

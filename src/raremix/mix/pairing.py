@@ -9,8 +9,9 @@ from raremix.core.errors import ConfigError
 def any_partner(rows: int, pool_rows: int, *, rng: np.random.Generator) -> Int[np.ndarray, " rows"]:
     """Draw a partner for every row, of any class, using the rows of the pool equally often.
 
-    Where the pool has as many rows as the batch this is a random permutation, in which a row may meet itself. A larger pool
-    gives a random choice without repetition; a smaller one is gone through again, in a new order, as often as needed.
+    Where the pool has as many rows as the batch this is a random permutation, in which a row may meet itself. A larger
+    pool gives a random choice without repetition; a smaller one is gone through again, in a new order, as often as
+    needed.
 
     Args:
         rows: number of rows that need a partner.

@@ -85,6 +85,18 @@ class ClassifierSpec:
             raise ConfigError("[model] stem = 'small' does not fit pretrained weights: use stem = 'standard'")
         return small
 
+    def check(self, *, size: int) -> str:
+        """Return timm's name of the network, or say what is wrong with the table, without building anything.
+
+        Raises:
+            UnknownNameError: if timm knows no such network.
+            ConfigError: if a small stem is asked for where there is none.
+        """
+        name = self.architecture(size=size)
+        if not timm.is_model(name.split(".")[0]):
+            raise UnknownNameError("network", name, _likely_names(name))
+        return name
+
     def build(self, *, num_classes: int, channels: int, size: int, seed: int) -> Classifier:
         """Build the classifier, from the same initial weights for the same seed.
 
@@ -99,9 +111,7 @@ class ClassifierSpec:
             ReadError: if the weights file cannot be used.
             ConfigError: if an option does not fit.
         """
-        name = self.architecture(size=size)
-        if not timm.is_model(name.split(".")[0]):
-            raise UnknownNameError("network", name, _likely_names(name))
+        name = self.check(size=size)
         default = timm.models.get_pretrained_cfg(name)
         loads = self.pretrained or self.weights is not None
         overlay: dict[str, Any] | None = None
@@ -170,7 +180,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
         raise ReadError(
             path.name,
             "weights must be a .safetensors file, since other formats can run code when loaded; convert it once with "
-            "safetensors.torch.save_file(state_dict, 'weights.safetensors')",
+            "`safetensors.torch.save_file` in the program that made it",
         )
     try:
         tensors = safetensors.torch.load_file(path)

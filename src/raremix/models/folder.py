@@ -1,7 +1,7 @@
 """A trained classifier as a folder that timm loads: model.safetensors, config.json, README.md, raremix.json.
 
 `timm.create_model("local-dir:FOLDER", pretrained=True)` builds it. `raremix.json` adds what a decision needs: classes,
-thresholds, temperature, and the hash of the manifest that it was trained on.
+thresholds, temperature, and the hash of the data that it was trained on. `manifest.json` vouches for these files.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,6 +17,9 @@ from raremix.core import files
 from raremix.core.errors import CorruptError, ManifestError
 from raremix.core.types import Task
 from raremix.models.classifier import Classifier
+
+PARTS = ("model.safetensors", "config.json", "raremix.json")
+"""The files that a prediction depends on; their hashes are in `manifest.json`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ def save_classifier(
     files.write_json(folder / "config.json", config)
     files.write_json(folder / "raremix.json", asdict(card))
     files.write_text(folder / "README.md", _readme(architecture, card))
+    files.seal(folder, PARTS)
     return folder
 
 
@@ -98,12 +102,13 @@ def load_classifier(folder: Path) -> tuple[Classifier, ClassifierCard]:
         ManifestError: if it is not such a folder.
         CorruptError: if a file of it is damaged.
     """
-    missing = [name for name in ("model.safetensors", "config.json", "raremix.json") if not (folder / name).is_file()]
+    missing = [name for name in PARTS if not (folder / name).is_file()]
     if missing:
         raise ManifestError(
             f"{folder} is no classifier folder: {', '.join(missing)} missing. Expected the folder that "
             "`raremix train` or `raremix study` writes, for example runs/NAME/classifiers/ARM"
         )
+    files.verify(folder, advice="train the classifier again, or restore the folder")
     config, stored = files.read_json(folder / "config.json"), files.read_json(folder / "raremix.json")
     try:
         card = ClassifierCard(

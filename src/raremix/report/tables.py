@@ -78,8 +78,8 @@ def headline(record: Record) -> Table:
         value = record.overall(arm.name, study.primary_metric)
         found = record.primary_comparison(arm.name)
         is_reference = arm.name == study.reference
-        # Too few positives or seeds: the numbers stay, what would rank the arms goes.
-        is_ranked = found is not None and kinds.get(arm.name) not in ("few_positives", "few_seeds", "not_compared")
+        # Where nothing may be claimed the numbers stay, and what would rank the arms goes.
+        is_ranked = found is not None and kinds.get(arm.name) in ("better", "worse", "equal", "open")
         rows.append(
             (
                 f"{arm.name}\n{'reference' if is_reference else words.LABELS[kinds[arm.name]]}",

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from raremix.core.errors import HeldOutError, ManifestError, UsageError
+from raremix.core.errors import HeldOutError, ManifestError, UnknownNameError, UsageError
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
 from raremix.data.readers import SUFFIXES, fit_image, read_image
@@ -126,7 +126,11 @@ def evaluate_classifier(
     Raises:
         ManifestError: if the classes differ, or there are no such rows.
         HeldOutError: if the rows are those that the classifier was trained on.
+        UnknownNameError: for an attribute that the data do not have.
     """
+    for name in attributes:
+        if name not in manifest.attributes:
+            raise UnknownNameError("column to break results down by", name, manifest.attributes)
     model, card = load_classifier(classifier)
     if tuple(manifest.card.classes) != card.classes or manifest.card.task != card.task:
         raise ManifestError(

@@ -1,9 +1,13 @@
 """One function per kind of job. A job is a pure function of its key; its result appears by one rename."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -12,11 +16,12 @@ import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
 from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
-from torch import nn
+from torch import multiprocessing, nn
+from torch.multiprocessing.spawn import ProcessException
 
 from raremix import __version__
 from raremix.core import files
-from raremix.core.errors import ConfigError
+from raremix.core.errors import ConfigError, RaremixError, RunError, StoppedError
 from raremix.core.types import SPLITS, Progress, Task
 from raremix.evaluate.calibration import fit_temperature, scores_from_logits
 from raremix.evaluate.decide import ValidationRows, choose_thresholds
@@ -31,6 +36,9 @@ from raremix.train.loop import make_fabric, resolve_precision
 
 CODE_VERSION = 1
 """Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
+
+RESULT_FILES = ("predictions.parquet", "result.json", "timing.json")
+"""The files of a result, beside the classifier's folder, that its `manifest.json` vouches for."""
 
 WATCHED = ("auroc", "average_precision", "balanced_accuracy", "log_loss")
 """Validation metrics that are logged beside the one that chooses the moment."""
@@ -114,21 +122,59 @@ def run_job(
         return result
     train = spec.train_of(spec.arm(job.arm))
     if train.devices > 1:
-        _launch(spec, job, folder=folder, cache=cache, train=train)
+        _launch(spec, job, folder=folder, cache=cache, train=train, should_stop=should_stop)
     else:
         fabric = make_fabric(train)
         train_and_predict(fabric, spec, prepared, job, folder=folder, progress=progress, should_stop=should_stop)
     return result
 
 
-def _launch(spec: StudySpec, job: Job, *, folder: Path, cache: Path, train: TrainSpec) -> None:
-    fabric = make_fabric(train)
-    fabric.launch(_rank, spec, job, folder, cache)  # pyright: ignore[reportArgumentType]
+def _launch(
+    spec: StudySpec, job: Job, *, folder: Path, cache: Path, train: TrainSpec, should_stop: Callable[[], bool]
+) -> None:
+    """Train in several processes; their errors, and the wish to stop, cross over."""
+    context = multiprocessing.get_context("spawn")
+    stop, errors, over = context.Event(), context.SimpleQueue(), Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if should_stop():
+                stop.set()
+
+    # The arguments are bound: Fabric looks for modules in what it is given, and refuses frozen dataclasses.
+    rank = partial(_rank, spec=spec, job=job, folder=folder, cache=cache, stop=stop, errors=errors)
+    before = set(multiprocessing.active_children())
+    watcher = Thread(target=watch, name="raremix-watch", daemon=True)
+    watcher.start()
+    try:
+        make_fabric(train).launch(rank)
+    except ProcessException as error:
+        if errors.empty():
+            raise RunError(f"a training process failed: {str(error).strip().splitlines()[-1]}") from error
+        was_stopped, text = errors.get()
+        raise (StoppedError if was_stopped else RunError)(text) from None
+    finally:
+        over.set()
+        watcher.join()
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()
 
 
-def _rank(fabric: Fabric, spec: StudySpec, job: Job, folder: Path, cache: Path) -> None:
-    prepared = prepare(spec, cache=cache, fold=job.fold)
-    train_and_predict(fabric, spec, prepared, job, folder=folder)
+def _rank(fabric: Fabric, *, spec: StudySpec, job: Job, folder: Path, cache: Path, stop: Any, errors: Any) -> None:
+    parent = os.getppid()
+
+    def interrupted(number: int, frame: object) -> None:
+        # Ctrl-C reaches every process of a terminal, and the first one decides. Its death is told by the same signal.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        prepared = prepare(spec, cache=cache, fold=job.fold)
+        train_and_predict(fabric, spec, prepared, job, folder=folder, should_stop=stop.is_set)
+    except RaremixError as error:
+        errors.put((isinstance(error, StoppedError), str(error)))
+        raise
 
 
 def train_and_predict(
@@ -319,6 +365,7 @@ def _write_result(
         files.write_parquet(draft / "predictions.parquet", pl.concat(tables))
         files.write_json(draft / "result.json", facts)
         files.write_json(draft / "timing.json", timing)
+        files.seal(draft, RESULT_FILES)
         save_classifier(
             draft / "classifier",
             architecture=network.architecture(size=spec.data.size),

@@ -58,6 +58,7 @@ class Outcome:
             CorruptError: if a file of it is damaged.
         """
         result = folder / "result"
+        files.verify(result, advice=f"delete the folder {result} and run the study again")
         try:
             predictions = pl.read_parquet(result / "predictions.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:

@@ -4,6 +4,7 @@ Running the same study again resumes it: finished jobs are found by their keys, 
 checkpoint.
 """
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from raremix.study.record import Outcome, gather, rankable_labels, write_record
 from raremix.study.spec import StudySpec
 
 Say = Callable[[str], None]
+
+FOREIGN = (RuntimeError, ValueError, AssertionError, MemoryError)
+"""What networks raise when they do not fit their images or the machine: such a job fails, the others go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,8 @@ def run_study(
         for number, job in enumerate(plan.jobs, start=1):
             where = job_folder(folder, job)
             if (where / "result").is_dir():
+                files.remove_folder(where / "checkpoints")
+                files.remove_file(where / "error.txt")
                 continue
             title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")
             try:
@@ -172,9 +178,12 @@ def run_study(
                 )
             except StoppedError:
                 raise
-            except RaremixError as error:
-                failed[job.folder_name] = str(error)
-                say(f"{title} failed: {error}")
+            except (RaremixError, *FOREIGN) as error:
+                is_ours = isinstance(error, RaremixError)
+                failed[job.folder_name] = reason = str(error) if is_ours else _first_line(error)
+                if not is_ours:
+                    files.write_text(where / "error.txt", traceback.format_exc())
+                say(f"{title} failed: {reason}")
         return finish_study(spec, plan, failed=failed, progress=make("Gathering evidence"))
 
 
@@ -196,6 +205,11 @@ def finish_study(
     )
     write_record(plan.folder, record)
     return StudyResult(folder=plan.folder, report=write_report(plan.folder), failed=failed or {})
+
+
+def _first_line(error: BaseException) -> str:
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def load_outcomes(folder: Path, jobs: Sequence[Job]) -> dict[Job, Outcome]:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from timm.optim import list_optimizers  # pyright: ignore[reportPrivateImportUsage]
+
 from raremix.config import Table, build, build_named, check, override, read_toml, write_toml
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.protocols import Loss, Mixer, Source
@@ -351,8 +353,10 @@ def _check(spec: StudySpec) -> None:
         sampler_table = dict(arm.sampler)
         if sampler_table.get("name") not in SAMPLERS:
             raise UnknownNameError("sampler", str(sampler_table.get("name")), SAMPLERS)
-        spec.model_of(arm)
-        spec.train_of(arm)
+        spec.model_of(arm).check(size=spec.data.size)
+        optimizer, known = spec.train_of(arm).optimizer, [str(name) for name in list_optimizers()]
+        if optimizer.removeprefix("lookahead_") not in known:
+            raise UnknownNameError("optimizer", optimizer, known)
     if spec.metric != "auto" and spec.metric not in METRICS:
         raise UnknownNameError("metric", spec.metric, METRICS)
     if spec.train.metric != "auto" and spec.train.metric not in METRICS:

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there.
 
-A checkpoint is a folder of safetensors and JSON files that appears by one rename; its `manifest.json` names each of them
-with its SHA-256. "Latest" is the newest folder whose manifest verifies; a damaged one is named and passed over. Two are
-kept.
+A checkpoint is a folder of safetensors and JSON files that appears by one rename; its `manifest.json` names each of
+them with its SHA-256. "Latest" is the newest folder whose manifest verifies; a damaged one is named and passed over.
+Two are kept.
 """
 
 import platform
@@ -51,17 +51,14 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
     # What has this step already is damaged: it was passed over when the run was resumed.
     files.remove_folder(target)
     with files.atomic_folder(target) as draft:
-        names = {}
+        names = []
         for group, tensors in snapshot.tensors.items():
-            name = group.replace("/", ".") + ".safetensors"
-            files.write_tensors(draft / name, tensors)
-            names[name] = files.hash_file(draft / name)
-        files.write_json(draft / "state.json", snapshot.state)
-        names["state.json"] = files.hash_file(draft / "state.json")
-        manifest = {"step": snapshot.step, "files": names}
-        files.write_json(draft / "manifest.json", {**manifest, "check": files.hash_value(manifest)})
+            names.append(group.replace("/", ".") + ".safetensors")
+            files.write_tensors(draft / names[-1], tensors)
+        files.write_json(draft / "state.json", {**snapshot.state, "step": snapshot.step})
+        files.seal(draft, [*names, "state.json"])
     older = [path for path in checkpoints(folder) if path.name < target.name]
-    for path in folder.glob("step-*"):
+    for path in checkpoints(folder):
         # Later ones were passed over too; left there, they would crowd out whole ones.
         if path not in {target, *older[1 - KEEP :]}:
             files.remove_folder(path)
@@ -69,8 +66,8 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the folders that have a manifest, oldest first."""
-    return sorted(path.parent for path in folder.glob("step-*/manifest.json"))
+    """Return the folders of checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"))
 
 
 def latest(folder: Path) -> Snapshot | None:
@@ -92,19 +89,14 @@ def load(path: Path) -> Snapshot:
     Raises:
         CorruptError: naming the file that is missing or damaged.
     """
-    manifest = files.read_json(path / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.pop("check", None) != files.hash_value(manifest):
-        raise CorruptError(f"{path / 'manifest.json'} is damaged: delete the folder {path.name}")
-    step, names = int(manifest["step"]), dict(manifest["files"])
-    for name, digest in names.items():
-        if not (path / name).is_file() or files.hash_file(path / name) != digest:
-            raise CorruptError(f"{path / name} is missing or damaged: an older checkpoint is used if there is one")
+    names = files.verify(path, advice="an older checkpoint is used if there is one")
     tensors = {
         name.removesuffix(".safetensors").replace(".", "/", 1): safetensors.torch.load_file(path / name)
         for name in names
         if name.endswith(".safetensors")
     }
-    return Snapshot(step=step, tensors=tensors, state=files.read_json(path / "state.json"))
+    state = files.read_json(path / "state.json")
+    return Snapshot(step=state.pop("step"), tensors=tensors, state=state)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:

@@ -4,16 +4,18 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from raremix.core.errors import ConfigError
 from raremix.core.random import rng
 from raremix.core.types import Batch
 
 
+@runtime_checkable
 class Images(Protocol):
     """Decoded images by manifest id."""
 
@@ -22,6 +24,7 @@ class Images(Protocol):
         ...
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Which row stands at which position of an endless stream."""
 
@@ -30,6 +33,7 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """Random changes that keep the label."""
 
@@ -58,6 +62,9 @@ class Feed:
         batch_size: images in the global batch.
         seed: the run's seed.
         rank, ranks: which slice this process takes of how many.
+
+    Raises:
+        ConfigError: if the batch cannot be shared out evenly.
     """
 
     images: Images
@@ -69,6 +76,10 @@ class Feed:
     seed: int
     rank: int = 0
     ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.batch_size % self.ranks:
+            raise ConfigError(f"batch_size = {self.batch_size} must be a multiple of the {self.ranks} devices")
 
     def batch(self, step: int) -> Batch:
         """Return this rank's slice of the batch of a step, on the CPU."""

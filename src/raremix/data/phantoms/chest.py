@@ -1,7 +1,7 @@
 """Chest-like radiograph phantoms: a body of overlapping attenuations, findings, and the X-ray machine.
 
-An X-ray image adds up what lies along each ray. Each organ is a soft shape with an attenuation; the sum goes through one
-exposure curve that is set by the body alone, so a finding changes the image only where it is.
+An X-ray image adds up what lies along each ray. Each organ is a soft shape with an attenuation; the sum goes through
+one exposure curve that is set by the body alone, so a finding changes the image only where it is.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,13 @@ from raremix.data.phantoms.chest_findings import FINDINGS, Chest
 
 NORMAL = "normal"
 CLASSES = (NORMAL, *FINDINGS)
-MODALITY = "chest_xray"
 VIEWS = ("PA", "PA", "AP")
 MEAN_AGES = (46, 52, 63, 66, 60, 38, 71)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """An X-ray machine: its contrast, sharpness and noise, its marker, and how often lines and tubes are in its pictures."""
+    """An X-ray machine: its contrast, sharpness and noise, its marker, and how often leads and tubes are in its images."""
 
     contrast: float
     blur: float
@@ -47,7 +46,7 @@ class Device:
 
 DEVICES = (
     Device(contrast=1.1, blur=0.008, noise=0.8, marker="R", corner=(-0.86, -0.80), tubes=0.10, collimation=0.15),
-    Device(contrast=0.85, blur=0.014, noise=1.6, marker="L", corner=(0.84, -0.86), tubes=0.60, collimation=0.7),
+    Device(contrast=0.85, blur=0.014, noise=1.3, marker="L", corner=(0.84, -0.86), tubes=0.60, collimation=0.7),
     Device(contrast=1.0, blur=0.010, noise=1.2, marker="R", corner=(-0.84, 0.10), tubes=0.20, collimation=0.4),
     Device(contrast=0.95, blur=0.006, noise=1.0, marker="L", corner=(0.82, -0.45), tubes=0.30, collimation=0.0),
 )
@@ -143,17 +142,23 @@ def render(
 
 # Control points of the patient's right lung: apex, chest wall down to the costophrenic angle, diaphragm, mediastinum.
 _LUNG = np.array(
-    [(-0.24, -0.75), (-0.42, -0.66), (-0.58, -0.40), (-0.67, -0.05), (-0.715, 0.25), (-0.735, 0.50)]
-    + [(-0.58, 0.43), (-0.40, 0.37), (-0.22, 0.42), (-0.11, 0.42), (-0.11, 0.00), (-0.13, -0.45)]
-)
+    [
+        (-0.24, -0.75), (-0.42, -0.66), (-0.58, -0.40), (-0.67, -0.05), (-0.715, 0.25), (-0.735, 0.50),
+        (-0.58, 0.43), (-0.40, 0.37), (-0.22, 0.42), (-0.11, 0.42), (-0.11, 0.00), (-0.13, -0.45),
+    ]
+)  # fmt: skip
 _HEART = np.array(
-    [(-0.02, -0.16), (0.13, -0.12), (0.24, 0.06), (0.36, 0.27), (0.37, 0.42), (0.16, 0.49)]
-    + [(-0.08, 0.46), (-0.18, 0.32), (-0.17, 0.10), (-0.11, -0.08)]
-)
+    [
+        (-0.02, -0.16), (0.13, -0.12), (0.24, 0.06), (0.36, 0.27), (0.37, 0.42), (0.16, 0.49),
+        (-0.08, 0.46), (-0.18, 0.32), (-0.17, 0.10), (-0.11, -0.08),
+    ]
+)  # fmt: skip
 _TORSO = np.array(
-    [(-0.21, -1.6), (-0.23, -0.98), (-0.42, -0.88), (-0.86, -0.76), (-1.25, -0.50), (-1.4, 0.6), (-1.07, 0.6)]
-    + [(-0.86, -0.22), (-0.84, 0.1), (-0.85, 0.6), (-0.83, 1.6)]
-)
+    [
+        (-0.21, -1.6), (-0.23, -0.98), (-0.42, -0.88), (-0.86, -0.76), (-1.25, -0.50), (-1.4, 0.6),
+        (-1.07, 0.6), (-0.86, -0.22), (-0.84, 0.1), (-0.85, 0.6), (-0.83, 1.6),
+    ]
+)  # fmt: skip
 _WALL = np.array([(-0.78, 0.20), (-0.62, 0.44), (-0.40, 0.61), (-0.05, 0.71), (0.25, 0.755), (0.5, 0.775), (1.2, 0.79)])
 _MIRROR = np.array([-1.0, 1.0])
 

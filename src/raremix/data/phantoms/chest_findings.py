@@ -98,7 +98,7 @@ def effusion(chest: Chest, rng: np.random.Generator, *, strength: float) -> Find
 
 
 def cardiomegaly(chest: Chest, rng: np.random.Generator, *, strength: float) -> Finding:
-    """Draw an enlarged heart: wider, mostly to the patient's left, and deeper along the ray; the mask is the whole heart."""
+    """Draw an enlarged heart: wider, mostly to the left, and deeper along the ray; the mask is the whole heart."""
     grow = 1.0 + rng.uniform(0.26, 0.46) * strength
     centre = np.array([0.03, chest.heart[:, 1].max()])
     large = (chest.heart - centre) * np.array([grow, 1.0 + 0.3 * (grow - 1.0)]) + centre
@@ -124,12 +124,14 @@ def pneumothorax(chest: Chest, rng: np.random.Generator, *, strength: float) -> 
     sign = 2.0 * side - 1.0
     pivot = np.array([sign * 0.12, chest.base])
     kept = 1.0 - rng.uniform(0.22, 0.48) * (0.55 + 0.45 * strength)
-    edge = chest.outlines[side] * 1.0
-    edge = (edge - pivot) * np.array([kept, 0.5 + 0.5 * kept]) + pivot
+    edge = (chest.outlines[side] - pivot) * np.array([kept, 0.5 + 0.5 * kept]) + pivot
     collapsed = blur(polygons([chest.to_image(edge)], chest.size), 0.008)
     line = blur(strokes([Stroke(points=chest.to_image(edge), width=(0.022, 0.022))], chest.size), 0.006)
-    medial = step(sign * chest.x, 0.13, 0.2)
-    share = np.maximum(1.0 - collapsed, step(line, 0.1, 0.5)) * chest.lungs[side] * medial
+    # Air rises: none is left along the mediastinum and on the diaphragm.
+    free = step(sign * chest.x, 0.13, 0.2) * np.maximum(
+        step(chest.y, chest.base - 0.06, chest.base - 0.14), step(sign * chest.x, 0.52, 0.58)
+    )
+    share = np.maximum(1.0 - collapsed, step(line, 0.1, 0.5)) * chest.lungs[side] * free
     return _confine(share, 0.26 * strength * line - chest.vessels - 0.22 * strength * chest.air)
 
 

@@ -127,8 +127,8 @@ def draw_multilabel(
 ) -> Cohort:
     """Draw a cohort whose images show none to three findings, correlated within image and patient.
 
-    Finding k has prevalence 0.3 * ratio^(-k / (K - 1)) in each split, rounded and at least one image; 0.15 for each in a
-    balanced test split.
+    Finding k has prevalence 0.3 * ratio^(-k / (K - 1)) in each split, rounded and at least one image; 0.15 for each
+    in a balanced test split.
 
     Raises:
         ConfigError: if a split is too small to hold every finding.

@@ -14,7 +14,6 @@ from raremix.data.phantoms.canvas import Picture, Stroke, blur, curve, discs, gr
 from raremix.data.phantoms.skin_lesions import LESIONS, Frame, Lesion
 
 CLASSES = tuple(LESIONS)
-MODALITY = "dermatoscopy"
 VIEWS = ("trunk", "back", "arm", "leg", "face")
 MEAN_AGES = (42, 63, 60, 67, 66, 50, 48)
 
@@ -119,7 +118,7 @@ def _skin(
     spots = blur(discs(places, radii, size, values=rng.uniform(0.2, 0.7, patient.freckles)), 0.02)
     redness = 0.15 if view == "face" else 0.0
     melanin = patient.melanin + patient.mottle * (0.025 * mottle + 0.02 * fine) + 0.07 * patient.furrows * furrows
-    blood = patient.blood + redness + patient.mottle * 0.055 * flush - 0.03 * patient.furrows * furrows
+    blood = patient.blood + redness + patient.mottle * 0.045 * flush - 0.03 * patient.furrows * furrows
     return np.maximum(melanin + 0.45 * spots, 0.0), np.maximum(blood, 0.0)
 
 
@@ -127,7 +126,7 @@ def _shade(melanin: Float[np.ndarray, "S S"], blood: Float[np.ndarray, "S S"]) -
     return _rgb(DERMIS) * np.exp(-(melanin * _rgb(MELANIN) + blood * _rgb(BLOOD)))
 
 
-def _rgb(values: Sequence[float]) -> Float[np.ndarray, "3 1 1"]:
+def _rgb(values: Sequence[float] | Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 1 1"]:
     return np.array(values)[:, None, None]
 
 

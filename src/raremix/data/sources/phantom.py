@@ -34,9 +34,9 @@ DIGESTS = "digests.json"
 class Phantom:
     """A long-tailed data set of drawn images, each with the true mask of its lesion.
 
-    The same arguments give the same images, on any machine and in any order; a scene does not depend on `size`. The masks
-    are in the manifest's column `mask`: 0 outside; 255 inside, or for `multilabel` the sum of 2^k over the findings k there.
-    The pictures look like medical images and carry no clinical meaning.
+    The same arguments give the same images, in any order; a scene does not depend on `size`. The masks are in the
+    manifest's column `mask`: 0 outside; 255 inside, or for `multilabel` the sum of 2^k over the findings k there. The
+    pictures look like medical images and carry no clinical meaning.
 
     Args:
         modality: "dermatoscopy" (RGB, one lesion in every image) or "chest_xray" (grey).

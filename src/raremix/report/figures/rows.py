@@ -136,31 +136,30 @@ def _band(record: Record, metric: str) -> float | None:
 
 
 def _difference(comparison: Comparison, axis: svg.Scale, band: float | None, slot: int, record: Record) -> Row:
-    height, middle = 44, 22
+    # The strip grows with the name beside it, so that strips join to one figure: heights are per cent as well.
     effect = comparison.effect or 0.0
-    parts = [svg.node("rect", x=0, y=0, width="100%", height=height, class_="ground")]
+    parts = []
     if band:
         left, right = axis.at(-100 * band), axis.at(100 * band)
         parts.append(
-            svg.node("rect", x=svg.percent(left), width=svg.percent(right - left), y=0, height=height, class_="band")
+            svg.node("rect", x=svg.percent(left), width=svg.percent(right - left), y=0, height="100%", class_="band")
         )
-    parts += [_vertical(axis.at(tick), height, "grid") for tick in axis.ticks]
-    parts.append(_vertical(axis.at(0.0), height, "zero"))
+    parts += [_vertical(axis.at(tick), "100%", "grid") for tick in axis.ticks]
+    parts.append(_vertical(axis.at(0.0), "100%", "zero"))
     if comparison.low is not None and comparison.high is not None:
         low, high = axis.at(100 * comparison.low), axis.at(100 * comparison.high)
-        parts.append(_whisker(low, high, middle, slot, cap=5))
+        parts.append(_whisker(low, high, "50%", slot, cap=5))
         numbers = (f"{notation.points(effect)}", f"{notation.points_between(comparison.low, comparison.high)}")
     else:
         numbers = (f"{notation.points(effect)}", "no interval")
-    parts.append(svg.mark(slot, x=svg.percent(axis.at(100 * effect)), y=middle))
+    parts.append(svg.mark(slot, x=svg.percent(axis.at(100 * effect)), y="50%"))
     kind = words.judge(comparison, record)
     strip = svg.drawing(
         *parts,
         title=f"{comparison.arm} against {comparison.reference}: {numbers[0]} points ({numbers[1]})",
         description="The mark is the difference, the line its 95 % interval; the vertical line is no difference.",
-        class_="strip",
+        class_="strip tall",
         width="100%",
-        height=height,
     )
     return Row(name=comparison.arm, strip=strip, numbers=numbers, notes=(words.LABELS[kind],), slot=slot)
 
@@ -221,18 +220,17 @@ def _sides(comparison: Comparison) -> tuple[str, str]:
     return ("better", "worse") if notation.is_lower_better(comparison.metric) else ("worse", "better")
 
 
-def _vertical(place: svg.Number, height: svg.Number, class_: str) -> Markup:
+def _vertical(place: svg.Number, height: svg.Value, class_: str) -> Markup:
     return svg.node("line", x1=svg.percent(place), x2=svg.percent(place), y1=0, y2=height, class_=class_)
 
 
-def _whisker(low: svg.Number, high: svg.Number, y: svg.Number, slot: int, *, cap: svg.Number) -> Markup:
-    ends = [
-        svg.node("line", x1=svg.percent(x), x2=svg.percent(x), y1=y - cap, y2=y + cap, class_="whisker")
-        for x in (low, high)
-    ]
+def _whisker(low: svg.Number, high: svg.Number, y: svg.Value, slot: int, *, cap: svg.Number) -> Markup:
+    left, right = svg.percent(low), svg.percent(high)
     return svg.node(
-        "g",
-        svg.node("line", x1=svg.percent(low), x2=svg.percent(high), y1=y, y2=y, class_="whisker"),
-        *ends,
+        "svg",
+        svg.node("line", x1=left, x2=right, y1=0, y2=0, class_="whisker"),
+        *(svg.node("line", x1=x, x2=x, y1=-cap, y2=cap, class_="whisker") for x in (left, right)),
+        y=y,
+        overflow="visible",
         class_=svg.arm_class(slot),
     )

@@ -17,13 +17,13 @@ Value = str | int | float
 # (https://jfly.uni-koeln.de/color/), but black and yellow, which do not carry on both a light and a dark page.
 ARM_COLOURS = 7
 _DASHES = ("", "6 3", "2 2.5", "8 3 2 3")
+# Five, so that six colours with five marks give thirty arms that differ.
 _MARKS = (
     "M-4.2 0a4.2 4.2 0 1 0 8.4 0a4.2 4.2 0 1 0 -8.4 0z",
     "M-3.8 -3.8h7.6v7.6h-7.6z",
     "M0 -5.2L5.2 0L0 5.2L-5.2 0z",
     "M0 -4.8L4.8 3.8H-4.8z",
     "M0 4.8L4.8 -3.8H-4.8z",
-    "M-1.6 -4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z",
 )
 
 
@@ -162,11 +162,16 @@ def scale(values: Sequence[Number], *, count: int = 5, pad: float = 0.04) -> Sca
     low, high = low - pad * (high - low), high + pad * (high - low)
     raw = (high - low) / max(1, count)
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next((m * magnitude for m in (1, 2, 5) if m * magnitude >= raw * 0.999), 10 * magnitude)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    wide = next((m for m in (1.0, 2.0, 5.0) if m * magnitude >= raw * 0.999), 10.0)
+    # A wide step can pass over a short range: then the next smaller round one.
+    steps = [m * magnitude for m in (10.0, 5.0, 2.0, 1.0, 0.5) if m <= wide]
+    step = next((step for step in steps if len(_multiples(low, high, step)) > 1), steps[-1])
     # Multiples, not sums, so that the ticks carry no accumulated rounding.
-    return Scale(low=low, high=high, ticks=tuple(round(i * step, 10) + 0.0 for i in range(first, last + 1)))
+    return Scale(low=low, high=high, ticks=tuple(round(i * step, 10) + 0.0 for i in _multiples(low, high, step)))
+
+
+def _multiples(low: float, high: float, step: float) -> range:
+    return range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
 
 
 def tick_text(value: Number) -> str:

@@ -1,0 +1,81 @@
+"""Memory that is taken again: never while anything still refers to it."""
+
+import gc
+
+import pytest
+import torch
+
+from raremix.core import pixels
+from raremix.core.pixels import LARGE_BLOCK, all_rows, empty_rows, take_rows
+
+LIKE = torch.rand(1, 3, 64, 64)
+ROWS = LARGE_BLOCK // (3 * 64 * 64 * 4) + 1
+
+
+@pytest.fixture(autouse=True)
+def _no_spare_blocks() -> None:
+    pixels._spare.clear()
+
+
+def test_a_block_is_taken_again_when_nothing_refers_to_it() -> None:
+    first = empty_rows(ROWS, like=LIKE)
+    place = first.data_ptr()
+    del first
+    assert empty_rows(ROWS, like=LIKE).data_ptr() == place
+
+
+def test_a_block_is_not_taken_while_a_view_lives() -> None:
+    first = empty_rows(ROWS, like=LIKE).zero_()
+    view = first[3, 1].view(-1)[::2]
+    del first
+    gc.collect()
+    second = empty_rows(ROWS, like=LIKE).fill_(1.0)
+    assert bool((view == 0).all())
+    assert bool((second == 1).all())
+
+
+def test_a_block_is_not_taken_while_autograd_needs_it() -> None:
+    weight = torch.ones(1, requires_grad=True)
+    images = empty_rows(ROWS, like=LIKE).fill_(2.0)
+    loss = (images * weight).sum()
+    expected = float(images.sum())
+    del images
+    empty_rows(ROWS, like=LIKE).fill_(100.0)
+    loss.backward()
+    assert weight.grad is not None
+    assert float(weight.grad) == pytest.approx(expected)
+
+
+def test_a_block_is_not_taken_while_numpy_holds_it() -> None:
+    array = empty_rows(ROWS, like=LIKE).zero_().numpy()
+    empty_rows(ROWS, like=LIKE).fill_(1.0)
+    assert not array.any()
+
+
+def test_two_spare_blocks_of_a_size_and_four_sizes_are_kept_at_most() -> None:
+    many = [empty_rows(ROWS, like=LIKE) for _ in range(5)]
+    many.clear()
+    assert [len(blocks) for blocks in pixels._spare.values()] == [2]
+    for more in range(1, 9):
+        empty_rows(ROWS + more, like=LIKE)
+    assert len(pixels._spare) <= 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("rows", [2, ROWS * 2])
+def test_rows_have_type_and_layout_of_the_images(dtype: torch.dtype, layout: torch.memory_format, rows: int) -> None:
+    like = LIKE.to(dtype).contiguous(memory_format=layout)
+    made = empty_rows(rows, like=like)
+    assert made.shape == (rows, 3, 64, 64)
+    assert made.dtype == dtype
+    assert made.is_contiguous(memory_format=layout)
+    assert made.data_ptr() % 64 == 0
+    made.fill_(1.0)
+
+
+def test_rows_of_all_rows_are_the_tensor_itself() -> None:
+    values = torch.rand(4, 2)
+    assert take_rows(values, all_rows(4)) is values
+    assert torch.equal(take_rows(values, torch.arange(4)), values)
+    assert torch.equal(take_rows(values, torch.tensor([3, 3])), values[[3, 3]])

@@ -1,0 +1,164 @@
+"""Plans: what a mask, a box, a weight and a pool come to, on images, targets, ids and features."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raremix.core.errors import DataError
+from raremix.core.types import Batch, Boxes, MixPlan, mix_targets, resize_mask
+
+IMAGES = torch.arange(3 * 2 * 4 * 6, dtype=torch.float32).reshape(3, 2, 4, 6)
+BATCH = Batch(images=IMAGES, targets=torch.eye(3), ids=torch.tensor([7, 8, 9]))
+
+
+def boxes(*edges: tuple[int, int, int, int], height: int = 4, width: int = 6) -> Boxes:
+    top, left, bottom, right = torch.tensor(edges).T
+    return Boxes(top=top, left=left, bottom=bottom, right=right, height=height, width=width)
+
+
+def test_boxes_count_their_pixels() -> None:
+    given = boxes((0, 0, 0, 0), (1, 2, 3, 5), (0, 0, 4, 6))
+    assert given.share().tolist() == [1.0, 0.75, 0.0]
+    assert torch.equal(given.to_mask().mean(dim=(1, 2, 3)), given.share())
+    inside = torch.zeros(4, 6).bool()
+    inside[1:3, 2:5] = True
+    assert torch.equal(given.inside()[1, 0], inside)
+    assert torch.equal(given.to_mask()[1, 0], (~inside).float())
+
+
+def test_a_plan_may_have_more_rows_than_the_batch() -> None:
+    """Two rows per pair, as in two-way mixing: together they hold all pixels of both."""
+    mask = torch.rand(2, 1, 4, 6, generator=torch.Generator().manual_seed(0)).round()
+    own, partner = torch.tensor([0, 1]), torch.tensor([2, 0])
+    share = mask.mean(dim=(1, 2, 3))
+    plan = MixPlan(
+        own=torch.cat([own, partner]),
+        partner=torch.cat([partner, own]),
+        mask=torch.cat([mask, mask]),
+        weight=torch.cat([share, share]),
+    )
+    mixed = plan.apply(BATCH)
+    assert mixed.images.shape == (4, 2, 4, 6)
+    torch.testing.assert_close(mixed.images[:2] + mixed.images[2:], IMAGES[own] + IMAGES[partner])
+    torch.testing.assert_close(mixed.targets[:2] + mixed.targets[2:], torch.eye(3)[own] + torch.eye(3)[partner])
+    assert mixed.ids is not None
+    assert mixed.ids.tolist() == [7, 8, 9, 7]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_every_path_agrees_with_the_definition(dtype: torch.dtype, needs_grad: bool) -> None:
+    """Blend, boxes, patches and full masks, with and without a gradient, for fewer rows than the batch has."""
+    images = torch.rand(4, 3, 8, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    pool = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1)).to(dtype)
+    batch = Batch(images=images.clone().requires_grad_(needs_grad), targets=torch.rand(4, 5))
+    others = Batch(images=pool, targets=torch.rand(2, 5))
+    own, partner = torch.tensor([3, 0, 3]), torch.tensor([1, 1, 0])
+    masks: dict[str, torch.Tensor | Boxes] = {
+        "blend": torch.tensor([0.25, 1.0, 0.0])[:, None, None, None],
+        "boxes": boxes((1, 2, 3, 5), (0, 0, 8, 12), (2, 2, 2, 9), height=8, width=12),
+        "patches": torch.rand(3, 1, 2, 3, generator=torch.Generator().manual_seed(2)),
+        "full": torch.rand(3, 1, 8, 12, generator=torch.Generator().manual_seed(3)),
+    }
+    for name, mask in masks.items():
+        full = mask.to_mask() if isinstance(mask, Boxes) else mask
+        full = full.double().repeat_interleave(8 // full.shape[2], 2).repeat_interleave(12 // full.shape[3], 3)
+        weight = full.mean(dim=(1, 2, 3)).float()
+        mixed = MixPlan(own=own, partner=partner, mask=mask, weight=weight).apply(batch, others)
+        expected = full * images[own].double() + (1 - full) * pool[partner].double()
+        assert mixed.images.dtype == dtype
+        assert mixed.images.requires_grad == needs_grad, name
+        torch.testing.assert_close(
+            mixed.images.detach().double(),
+            expected,
+            rtol=0,
+            atol=torch.finfo(dtype).eps if dtype.itemsize < 8 else 1e-6,
+        )
+
+
+def test_long_rows_take_the_same_path_as_short_ones() -> None:
+    images = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images=images, targets=torch.eye(3))
+    share = torch.tensor([0.3, 0.9, 0.0])
+    plan = MixPlan(own=torch.arange(3), partner=torch.tensor([1, 2, 0]), mask=share[:, None, None, None], weight=share)
+    for given in (images, images.contiguous(memory_format=torch.channels_last)):
+        mixed = plan.apply(replace(batch, images=given)).images
+        expected = share[:, None, None, None] * images + (1 - share[:, None, None, None]) * images[plan.partner]
+        torch.testing.assert_close(mixed, expected)
+        assert mixed.is_contiguous(memory_format=torch.channels_last) == (given is not images)
+
+
+def test_warped_partners_replace_the_pools_pixels() -> None:
+    warped = torch.full((3, 2, 4, 6), -1.0)
+    for mask in (boxes(*[(0, 0, 2, 6)] * 3), torch.full((3, 1, 1, 1), 0.5), torch.rand(3, 1, 4, 6)):
+        full = mask.to_mask() if isinstance(mask, Boxes) else mask
+        plan = MixPlan(
+            own=torch.arange(3), partner=torch.tensor([1, 2, 0]), mask=mask, weight=torch.ones(3), partner_images=warped
+        )
+        torch.testing.assert_close(plan.apply(BATCH).images, full * IMAGES - (1 - full))
+
+
+def test_features_are_mixed_by_the_mask_at_their_size() -> None:
+    plan = MixPlan(
+        own=torch.tensor([0, 1]),
+        partner=torch.tensor([2, 2]),
+        mask=boxes((0, 0, 4, 3), (0, 0, 2, 3)),
+        weight=torch.tensor([0.5, 0.75]),
+    )
+    maps = torch.tensor([1.0, 2.0, 4.0])[:, None, None, None].expand(3, 5, 2, 2)
+    mixed = plan.apply_features(maps)
+    assert mixed[0, 0].tolist() == [[4.0, 1.0], [4.0, 1.0]]
+    assert mixed[1, 0].tolist() == [[4.0, 2.0], [2.0, 2.0]]
+    vectors = torch.tensor([1.0, 2.0, 4.0])[:, None].expand(3, 7)
+    assert plan.apply_features(vectors)[:, 0].tolist() == [2.5, 2.5]
+    pool = torch.full((3, 7), 8.0)
+    assert plan.apply_features(vectors, pool)[:, 0].tolist() == [4.5, 3.5]
+
+
+def test_features_of_half_precision_and_with_gradients() -> None:
+    plan = MixPlan(
+        own=torch.tensor([0]), partner=torch.tensor([1]), mask=torch.tensor([[[[0.123]]]]), weight=torch.tensor([0.123])
+    )
+    features = torch.tensor([[1.0], [3.0]], dtype=torch.bfloat16, requires_grad=True)
+    mixed = plan.apply_features(features)
+    assert mixed.dtype == torch.bfloat16
+    assert float(mixed.detach()) == pytest.approx(3 - 2 * 0.123, rel=0.004)
+    mixed.sum().backward()
+    assert features.grad is not None
+    assert features.grad.flatten().tolist() == pytest.approx([0.123, 0.877], rel=0.004)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (8, 12), (2, 3), (1, 1), (16, 24)])
+def test_resizing_a_mask_keeps_its_mean(height: int, width: int) -> None:
+    mask = torch.rand(5, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    resized = resize_mask(mask, height, width)
+    assert resized.shape == (5, 1, height, width)
+    torch.testing.assert_close(resized.mean(dim=(1, 2, 3)), mask.mean(dim=(1, 2, 3)))
+
+
+def test_a_target_is_missing_only_where_a_contributor_is() -> None:
+    own = torch.tensor([[torch.nan, 1.0], [torch.nan, 1.0], [torch.nan, 1.0]])
+    partner = torch.tensor([[0.5, torch.nan], [0.5, torch.nan], [0.5, torch.nan]])
+    mixed = mix_targets(own, partner, torch.tensor([1.0, 0.0, 1e-30]))
+    assert mixed.isnan().tolist() == [[True, False], [False, True], [True, True]]
+    assert float(mixed[0, 1]) == 1.0
+    assert float(mixed[1, 0]) == 0.5
+
+
+def test_rows_of_one_class_stay_one() -> None:
+    weight = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(1000, 1)
+    assert torch.equal(mix_targets(ones, ones, weight), ones)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    plan = MixPlan(
+        own=torch.arange(3), partner=torch.arange(3), mask=torch.full((3, 1, 1, 1), 0.5), weight=torch.full((3,), 0.5)
+    )
+    with pytest.raises(DataError, match="resize"):
+        plan.apply(BATCH, replace(BATCH, images=torch.rand(3, 2, 4, 5)))
+    with pytest.raises(DataError, match="the batch 3"):
+        plan.apply(BATCH, replace(BATCH, targets=torch.rand(3, 2)))
+    with pytest.raises(DataError, match="boxes"):
+        replace(plan, mask=boxes(*[(0, 0, 1, 1)] * 3, height=5, width=6)).apply(BATCH)

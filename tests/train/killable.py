@@ -1,0 +1,51 @@
+"""Run the toy in processes that are made to be killed.
+
+One process imports everything once and forks a child for every request on its standard input, so that a kill costs no
+new import. A request is a JSON line: {"folder": ..., "toy": {...}}; the answers are the child's number when it begins,
+and how it ended.
+"""
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+from tests.train.toys import SPEC, Toy
+
+
+def child(request: dict[str, object]) -> None:
+    folder = Path(str(request["folder"]))
+    changes = dict(request["toy"])  # type: ignore[call-overload]
+    spec = replace(SPEC, **changes.pop("spec"))
+    ran = Toy(spec=spec, **changes).run(folder)
+    (folder / "state.json").write_text(json.dumps(ran.state()))
+
+
+def say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    say("ready")
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                child(json.loads(line))
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(code)
+        say(pid)
+        _, status = os.waitpid(pid, 0)
+        say(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
