@@ -126,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if options.data is None:
-            phantom = Phantom(modality="chest_xray", images=options.images, size=options.size)
+            phantom = Phantom(modality="chest_xray", images=options.images, size=options.size, imbalance_ratio=3.0)
             manifest = phantom.load(cache=root / "phantoms")
         else:
             manifest = images_of(options.data.resolve())

@@ -24,6 +24,15 @@ def test_a_block_is_taken_again_when_nothing_refers_to_it() -> None:
     assert empty_rows(ROWS, like=LIKE).data_ptr() == place
 
 
+def test_a_block_that_is_taken_again_is_taken_once() -> None:
+    empty_rows(ROWS, like=LIKE)
+    first, second = (empty_rows(ROWS, like=LIKE) for _ in range(2))
+    assert first.data_ptr() != second.data_ptr()
+    first.zero_()
+    second.fill_(1.0)
+    assert bool((first == 0).all())
+
+
 def test_a_block_is_not_taken_while_a_view_lives() -> None:
     first = empty_rows(ROWS, like=LIKE).zero_()
     view = first[3, 1].view(-1)[::2]

@@ -243,8 +243,23 @@ def test_fit_depth_and_channels() -> None:
     np.testing.assert_array_equal(shrunk, np.full((2, 2, 1), 40_000))
 
 
+def test_two_and_four_channels_keep_their_planes() -> None:
+    rng = np.random.default_rng(0)
+    for channels, mode in ((2, "LA"), (4, "RGBA")):
+        planes = rng.integers(0, 256, (8, 8, channels), dtype=np.uint8)
+        pixels = decode_image(saved(Image.fromarray(planes), "PNG"), name=mode, keep_alpha=True)
+        np.testing.assert_array_equal(pixels, planes)
+        half = fit_image(pixels, size=4, channels=channels, bits=8)
+        for c in range(channels):  # as if each plane were a grey image: no weighing by alpha
+            np.testing.assert_array_equal(
+                half[..., c : c + 1], fit_image(planes[..., c : c + 1], size=4, channels=1, bits=8)
+            )
+
+
 def test_fit_refuses() -> None:
-    with pytest.raises(ConfigError, match="channels 1 or 3"):
+    with pytest.raises(ConfigError, match="channels 1 to 4"):
+        fit_image(RAMP, size=4, channels=5, bits=8)
+    with pytest.raises(ConfigError, match="as many"):
         fit_image(RAMP, size=4, channels=2, bits=8)
     with pytest.raises(ConfigError, match="bits 8 or 16"):
         fit_image(RAMP, size=4, channels=3, bits=12)

@@ -159,10 +159,9 @@ class MixPlan:
                 raise DataError(
                     f"{name} are for images of shape {tuple(other)}, the batch has {tuple(shape)}: resize first"
                 )
-        if pool.targets.shape[1:] != batch.targets.shape[1:]:
-            raise DataError(
-                f"pool has {pool.targets.shape[1]} classes, the batch {batch.targets.shape[1]}: take both from one manifest"
-            )
+        classes, pool_classes = batch.targets.shape[1], pool.targets.shape[1]
+        if pool_classes != classes:
+            raise DataError(f"pool has {pool_classes} classes, the batch {classes}: take both from one manifest")
 
 
 def mix_targets(

@@ -108,7 +108,7 @@ def build_cache(
     Args:
         manifest: the images, in order; splits and labels do not matter.
         size: side of the square images in pixels.
-        channels: 1 or 3.
+        channels: 1 or 3; or 2 or 4, for files that have as many.
         root: folder of all cache entries.
         bits: 8 or 16.
         resize: "stretch", "crop" or "pad"; see `raremix.data.readers.fit_image`.
@@ -121,9 +121,9 @@ def build_cache(
         CorruptError: if an entry exists that is not what its hash says.
         ConfigError: for a size, depth or number of channels that is not supported.
     """
-    if channels not in {1, 3} or bits not in {8, 16} or size < 1 or resize not in {"stretch", "crop", "pad"}:
+    if channels not in {1, 2, 3, 4} or bits not in {8, 16} or size < 1 or resize not in {"stretch", "crop", "pad"}:
         raise ConfigError(
-            "a cache needs size >= 1, channels 1 or 3, bits 8 or 16 and resize stretch, crop or pad; "
+            "a cache needs size >= 1, channels 1 to 4, bits 8 or 16 and resize stretch, crop or pad; "
             f"got {size}, {channels}, {bits}, {resize!r}"
         )
     if not len(manifest):
@@ -213,7 +213,12 @@ def _decoded(
         block = np.zeros((stop - start, channels, size, size), dtype=np.uint8 if bits == 8 else np.uint16)
         for i in range(start, stop):
             try:
-                pixels = decode_image(read_bytes(paths[i], name=names[i], sha256=hashes[i]), name=names[i])
+                data = read_bytes(paths[i], name=names[i], sha256=hashes[i])
+                pixels = decode_image(data, name=names[i], keep_alpha=channels in {2, 4})
+                if channels in {2, 4} and pixels.shape[2] != channels:
+                    raise ReadError(
+                        names[i], f"has {pixels.shape[2]} channels, expected {channels}: use channels 1 or 3"
+                    )
             except ReadError as error:
                 failures.append(error)
                 if len(failures) >= NAMED:

@@ -88,8 +88,14 @@ def content_hash(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, keep_alpha: bool = False) -> Pixels:
     """Decode the bytes of an image file; see `read_image`.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in errors.
+        max_pixels: width times height that is still decoded.
+        keep_alpha: return the alpha plane as a second or fourth channel, for files that store a measurement there.
 
     Raises:
         ReadError: if the bytes are damaged, of another kind, or claim too large an image.
@@ -126,7 +132,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Pix
         raise ReadError(name, f"holds {frames} images, expected one: save each as a file of its own")
     try:
         image.load()
-        pixels = _pixels(image, name)
+        planes = {"LA", "RGBA"} if keep_alpha else set()
+        pixels = np.array(image) if image.mode in planes else _pixels(image, name)
         return np.ascontiguousarray(_upright(pixels, _orientation(image)))
     except ReadError:
         raise
@@ -145,7 +152,7 @@ def fit_image(pixels: Pixels, *, size: int, channels: int, bits: int, resize: Re
     Args:
         pixels: the image.
         size: side of the result in pixels.
-        channels: 1 or 3.
+        channels: 1 or 3; or 2 or 4 for an image that has as many, whose planes are then scaled one by one.
         bits: 8 or 16.
         resize: "stretch" to the square, "crop" its centre, or "pad" it with black.
 
@@ -156,11 +163,13 @@ def fit_image(pixels: Pixels, *, size: int, channels: int, bits: int, resize: Re
         >>> fit_image(np.zeros((4, 8, 3), dtype=np.uint8), size=2, channels=1, bits=16).dtype.name
         'uint16'
     """
-    if channels not in {1, 3} or bits not in {8, 16} or size < 1 or resize not in {"stretch", "crop", "pad"}:
+    if channels not in {1, 2, 3, 4} or bits not in {8, 16} or size < 1 or resize not in {"stretch", "crop", "pad"}:
         raise ConfigError(
-            "expected size >= 1, channels 1 or 3, bits 8 or 16 and resize stretch, crop or pad; "
+            "expected size >= 1, channels 1 to 4, bits 8 or 16 and resize stretch, crop or pad; "
             f"got {size}, {channels}, {bits}, {resize!r}"
         )
+    if channels in {2, 4} and pixels.shape[2] != channels:
+        raise ConfigError(f"channels = {channels} needs images with as many, got {pixels.shape[2]}: use 1 or 3")
     if channels == 1 and pixels.shape[2] == 3:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     if resize == "crop":
@@ -189,11 +198,9 @@ def _scale(pixels: Pixels, height: int, width: int) -> Fitted:
     if pixels.shape[:2] == (height, width):
         return pixels
     if pixels.dtype == np.uint8:
-        plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        scaled = np.asarray(
-            Image.fromarray(np.ascontiguousarray(plain)).resize((width, height), Image.Resampling.BILINEAR)
-        )
-        return scaled[..., None] if scaled.ndim == 2 else scaled
+        # Pillow weighs colour by alpha when it scales; here a second or fourth channel is a measurement like the others.
+        parts = [pixels] if pixels.shape[2] in {1, 3} else [pixels[..., c : c + 1] for c in range(pixels.shape[2])]
+        return np.concatenate([_scale_bytes(part, height, width) for part in parts], axis=2)
     planes = [
         np.asarray(
             Image.fromarray(pixels[..., c].astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
@@ -201,6 +208,12 @@ def _scale(pixels: Pixels, height: int, width: int) -> Fitted:
         for c in range(pixels.shape[2])
     ]
     return np.stack(planes, axis=-1).round().clip(0, 65535).astype(np.uint16)
+
+
+def _scale_bytes(pixels: UInt8[np.ndarray, "H W C"], height: int, width: int) -> UInt8[np.ndarray, "h w C"]:
+    plain = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    scaled = np.asarray(Image.fromarray(plain).resize((width, height), Image.Resampling.BILINEAR))
+    return scaled[..., None] if scaled.ndim == 2 else scaled
 
 
 def _pixels(image: Image.Image, name: str) -> Pixels:

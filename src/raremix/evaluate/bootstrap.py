@@ -128,11 +128,17 @@ def replicate(
     Returns:
         Per metric: resample, unit, and the overall value followed by those of the classes.
     """
-    found = [[unit.under(weights) for unit in units] for weights in blocks(who, resamples=resamples, seed=seed)]
-    return {
-        name: np.concatenate([np.stack([unit[name] for unit in block], axis=1) for block in found])
-        for name in units[0].metrics
-    }
+    totals, areas = [], []
+    for weights in blocks(who, resamples=resamples, seed=seed):
+        columns = np.ascontiguousarray(weights.T)
+        totals.append([unit.totals(weights) for unit in units])
+        areas.append([unit.areas(columns) for unit in units])
+    found = []
+    for u, unit in enumerate(units):
+        sums = {family: np.concatenate([block[u][family] for block in totals]) for family in unit.sums}
+        rankings = {name: np.concatenate([block[u][name] for block in areas]) for name in areas[0][u]}
+        found.append(unit.values(sums) | rankings)
+    return {name: np.stack([unit[name] for unit in found], axis=1) for name in units[0].metrics}
 
 
 def tail_rank(resamples: int, confidence: float) -> int:

@@ -54,18 +54,20 @@ class Steps:
             [1.0]
         """
         up, across = self.positives @ weights, self.negatives @ weights
+        # from the highest step down: negatives that outrank or share a step
+        alarms = np.cumsum(across[::-1], axis=0)[::-1]
+        ups, downs = up.sum(axis=0), across.sum(axis=0)
+        both = np.where((ups > 0) & (downs > 0), 1.0, np.nan)
         result = {}
         if "auroc" in wanted:
-            beaten = np.cumsum(across, axis=0)
-            total = up.sum(axis=0) * beaten[-1] if len(beaten) else np.zeros(weights.shape[1])
-            beaten -= across / 2
-            result["auroc"] = divide(np.einsum("br,br->r", up, beaten), total)
+            below = downs - alarms
+            below += across / 2
+            result["auroc"] = divide(np.einsum("br,br->r", up, below), ups * downs)
         if "average_precision" in wanted:
-            hits, alarms = np.cumsum(up[::-1], axis=0), np.cumsum(across[::-1], axis=0)
-            both = (hits[-1] > 0) & (alarms[-1] > 0) if len(hits) else np.zeros(weights.shape[1], dtype=bool)
-            precision = divide(hits, hits + alarms, otherwise=0.0)
-            area = np.einsum("br,br->r", up[::-1], precision)
-            result["average_precision"] = divide(area, np.where(both, up.sum(axis=0), 0.0))
+            hits = np.cumsum(up[::-1], axis=0)[::-1]
+            # a step that nobody was drawn from divides 0 by 0, and has no weight
+            precision = hits / np.maximum(hits + alarms, 1.0)
+            result["average_precision"] = divide(np.einsum("br,br->r", up, precision), ups) * both
         return result
 
 
@@ -126,10 +128,24 @@ class Sufficient:
     steps: tuple[Steps | None, ...]
     metrics: tuple[str, ...]
 
-    def under(self, weights: Float[np.ndarray, "r G"]) -> dict[str, Float[np.ndarray, "r K1"]]:
-        """Compute every metric under weights of the patients, overall value first, then one per class."""
-        result: dict[str, np.ndarray] = {}
-        totals = {family: weights @ sums for family, sums in self.sums.items()}
+    def totals(self, weights: Float[np.ndarray, "r G"]) -> dict[Family, Float[np.ndarray, "r C"]]:
+        """Sum the columns of each family under weights of the patients."""
+        return {family: weights @ sums for family, sums in self.sums.items()}
+
+    def areas(self, columns: Float[np.ndarray, "G r"]) -> dict[str, Float[np.ndarray, "r K1"]]:
+        """Compute the rankings' metrics under weights of the patients, one column per resample, as in `values`."""
+        wanted = [name for name in self.metrics if METRICS[name].family == "ranking"]
+        if not wanted:
+            return {}
+        unknown = {name: np.full(columns.shape[1], np.nan) for name in wanted}
+        found = [unknown if step is None else step.under(columns, wanted=wanted) for step in self.steps]
+        return {
+            name: overall_ranking(np.stack([one[name] for one in found], axis=1), task=self.task) for name in wanted
+        }
+
+    def values(self, totals: dict[Family, Float[np.ndarray, "r C"]]) -> dict[str, Float[np.ndarray, "r K1"]]:
+        """Compute all other metrics from column sums: the overall value first, then one per class."""
+        result = {}
         for name in self.metrics:
             family = METRICS[name].family
             if family == "counts":
@@ -137,14 +153,11 @@ class Sufficient:
                 result[name] = from_counts(name, counts, task=self.task)
             elif family != "ranking":
                 result[name] = from_sums(family, totals[family], task=self.task, K=self.K)
-        wanted = [name for name in self.metrics if METRICS[name].family == "ranking"]
-        if wanted:
-            columns = np.ascontiguousarray(weights.T)
-            unknown = {name: np.full(len(weights), np.nan) for name in wanted}
-            areas = [unknown if s is None else s.under(columns, wanted=wanted) for s in self.steps]
-            for name in wanted:
-                result[name] = overall_ranking(np.stack([area[name] for area in areas], axis=1), task=self.task)
         return result
+
+    def under(self, weights: Float[np.ndarray, "r G"]) -> dict[str, Float[np.ndarray, "r K1"]]:
+        """Compute every metric under weights of the patients, the overall value first, then one per class."""
+        return self.values(self.totals(weights)) | self.areas(np.ascontiguousarray(weights.T))
 
 
 def reduce_predictions(

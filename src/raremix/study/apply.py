@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from raremix.core.errors import HeldOutError, ManifestError, UnknownNameError, UsageError
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
-from raremix.data.readers import SUFFIXES, fit_image, read_image
+from raremix.data.readers import SUFFIXES, decode_image, fit_image, read_bytes
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.evaluate.decide import decide
 from raremix.evaluate.summary import measure
@@ -46,7 +46,9 @@ class FileImages:
 
     def _one(self, number: int) -> np.ndarray:
         card = self.card
-        pixels = read_image(self.paths[number], name=str(self.paths[number]))
+        name = str(self.paths[number])
+        data = read_bytes(self.paths[number], name=name)
+        pixels = decode_image(data, name=name, keep_alpha=card.channels in {2, 4})
         fitted = fit_image(pixels, size=card.size, channels=card.channels, bits=card.bits, resize=card.resize)  # pyright: ignore[reportArgumentType]
         return fitted.transpose(2, 0, 1)
 

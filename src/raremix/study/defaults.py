@@ -27,7 +27,7 @@ def study_of(place: str, *, settings: list[str], **tables: Any) -> StudySpec:
     """Read a study file, or compose the default study for a folder, a table or an .npz file of images.
 
     Args:
-        place: a .toml file; a folder with one folder per class; a .csv or .parquet table; a MedMNIST .npz; or "phantom".
+        place: a .toml file; a folder with one folder per class; a .csv or .parquet table; an .npz; or "phantom".
         settings: overrides as `key.of.table=value`.
         **tables: tables of the composed study, such as arm, study, model.
 

@@ -332,8 +332,8 @@ def rankable_labels(targets: Float[np.ndarray, "N K"], groups: np.ndarray, *, ta
 def _left_out(manifest: Manifest, ranked: list[int] | None) -> str:
     if ranked is None:
         return ""
-    names = [name for k, name in enumerate(manifest.card.classes) if k not in ranked]
-    return f"mean over {len(ranked)} labels; left out, with fewer than {MIN_POSITIVES} positive patients: {', '.join(names)}"
+    names = ", ".join(name for k, name in enumerate(manifest.card.classes) if k not in ranked)
+    return f"mean over {len(ranked)} labels; left out, with fewer than {MIN_POSITIVES} positive patients: {names}"
 
 
 def _curves(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> list[dict[str, Any]]:
@@ -461,7 +461,7 @@ def _environment(outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:
 
 
 def _count_openings(folder: Path, keys: list[str]) -> int:
-    """Count how often test rows were scored by another set of trained classifiers; the count is kept in the run folder."""
+    """Count how often test rows were scored by another set of classifiers; the count is kept in the run folder."""
     path = folder / "test_openings.jsonl"
     known = files.read_records(path)
     digest = files.hash_value(keys)

@@ -33,7 +33,7 @@ MEAN_AGES = (46, 52, 63, 66, 60, 38, 71)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """An X-ray machine: its contrast, sharpness and noise, its marker, and how often leads and tubes are in its images."""
+    """An X-ray machine: its contrast, sharpness and noise, its marker, and how often its images show leads or tubes."""
 
     contrast: float
     blur: float

@@ -112,7 +112,8 @@ def nodule(chest: Chest, rng: np.random.Generator, *, strength: float) -> Findin
     """Draw a rounded opacity in one lung."""
     sign, y = float(rng.choice([-1.0, 1.0])), rng.uniform(-0.5, 0.25)
     radius = float(np.exp(rng.uniform(np.log(0.075), np.log(0.15))))
-    x = sign * rng.uniform(0.26, 0.36 + 0.2 * step(np.array(y), -0.6, 0.0).item())
+    # The lungs are narrow at the top.
+    x = sign * rng.uniform(0.26, np.interp(y, (-0.6, 0.0), (0.36, 0.56)))
     away = np.hypot(chest.x - x, (chest.y - y) * rng.uniform(0.9, 1.1)) / radius
     share = step(away + 0.08 * noise(rng, chest.size, 12, 26), 1.2, 0.75)
     return _confine(share, (0.65 + 0.35 * step(away, 1.2, 0.0)) * rng.uniform(0.42, 0.7) * strength)

@@ -25,7 +25,7 @@ from raremix.data.phantoms.cohort import Cohort, draw_multilabel, draw_single_la
 from raremix.data.sources.assemble import assemble
 
 # Raise when the images, masks or tables that are drawn would change.
-CODE_VERSION = 1
+CODE_VERSION = 2
 MODALITIES: Mapping[str, ModuleType] = {"dermatoscopy": dermatoscopy, "chest_xray": chest}
 DIGESTS = "digests.json"
 

@@ -1,0 +1,76 @@
+"""Study files: everything that can be wrong in one is found before any work."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.study.spec import parse_study, read_study
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
+
+
+def parsed(**tables: Any) -> Any:
+    return parse_study({"study": {"name": "s"}, "data": {"source": "phantom"}, **tables}, base=Path())
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_committed_study_parses(path: Path) -> None:
+    spec = read_study(path)
+    assert len(spec.seeds) >= 3
+    assert spec.reference == "baseline"
+    assert [arm.name for arm in spec.arms] == ["baseline", "classical", "mixup", "cutmix"]
+
+
+def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
+    spec = parsed(arm=[{"name": "a", "mix": {"name": "mixup", "alpha": 0.3}, "train": {"learning_rate": 0.1}}])
+    path = tmp_path / "study.toml"
+    path.write_text(spec.to_toml())
+    assert read_study(path) == spec
+
+
+def test_tables_at_the_top_are_defaults_of_every_arm() -> None:
+    spec = parsed(augment="classical", arm=[{"name": "a"}, {"name": "b", "augment": "none", "sampler": "sqrt"}])
+    assert [arm.augment["name"] for arm in spec.arms] == ["classical", "none"]
+    assert [arm.sampler["name"] for arm in spec.arms] == ["natural", "sqrt"]
+
+
+def test_a_file_may_extend_another(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        '[data]\nsource = "phantom"\nimages = 900\n[train]\nsteps = 9\n[[arm]]\nname = "a"\n'
+    )
+    (tmp_path / "top.toml").write_text('extends = "base.toml"\n[train]\nsteps = 3\n')
+    spec = read_study(tmp_path / "top.toml", settings=["train.batch_size=4"])
+    assert (spec.name, spec.train.steps, spec.train.batch_size, spec.arms[0].name) == ("top", 3, 4, "a")
+    assert spec.source_table["images"] == 900
+    (tmp_path / "loop.toml").write_text('extends = "loop.toml"\n')
+    with pytest.raises(ConfigError, match="circles"):
+        read_study(tmp_path / "loop.toml")
+
+
+@pytest.mark.parametrize(
+    ("tables", "error", "words"),
+    [
+        ({"trian": {}}, UnknownNameError, "did you mean 'train'"),
+        ({"arm": [{"name": "a", "mix": "mixpu"}]}, UnknownNameError, "did you mean 'mixup'"),
+        ({"arm": [{"name": "a", "sampler": "balancd"}]}, UnknownNameError, "did you mean 'balanced'"),
+        ({"arm": [{"name": "a", "loss": {"name": "cross_entropi"}}]}, UnknownNameError, "did you mean 'cross_entropy'"),
+        ({"arm": [{"name": "a", "train": {"steps": 5}}]}, ConfigError, "every arm gets the same steps"),
+        ({"arm": [{"name": "a"}, {"name": "a"}]}, ConfigError, "two arms"),
+        ({"arm": [{"name": "../a"}]}, ConfigError, "names a folder"),
+        ({"arm": [{}]}, ConfigError, "needs a name"),
+        ({"study": {"name": "s", "reference": "b"}}, UnknownNameError, "arm"),
+        ({"study": {"name": "s", "seeds": [1, 1]}}, ConfigError, "different"),
+        ({"study": {"name": "s", "metric": "aurocc"}}, UnknownNameError, "did you mean 'auroc'"),
+        ({"study": {"name": "s", "folds": 1}}, ConfigError, "at least 2"),
+        ({"train": {"steps": 0}}, ConfigError, "at least 1"),
+        ({"train": {"batch_size": 5, "devices": 2}}, ConfigError, "divisible"),
+        ({"data": {"source": "folder", "path": "x", "size": 4}}, ConfigError, "8 to 4096"),
+        ({"data": {"source": "phantom", "bits": 12}}, ConfigError, "bits"),
+        ({"data": {"source": "phantom", "imbalance": 3}}, UnknownNameError, "imbalance_ratio"),
+    ],
+)
+def test_what_is_wrong_is_named(tables: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        parsed(**tables)
