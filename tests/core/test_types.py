@@ -89,6 +89,18 @@ def test_long_rows_take_the_same_path_as_short_ones() -> None:
         assert mixed.is_contiguous(memory_format=torch.channels_last) == (given is not images)
 
 
+@pytest.mark.parametrize("side", [8, 160])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_the_mixed_pixel_and_not_the_share(dtype: torch.dtype, side: int) -> None:
+    images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
+    share = torch.rand(4, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+    partner = torch.tensor([2, 3, 1, 0])
+    plan = MixPlan(own=torch.arange(4), partner=partner, mask=share, weight=share.flatten())
+    expected = torch.lerp(images[partner].float(), images.float(), share).to(dtype)
+    for given in (images, images.clone().requires_grad_()):
+        assert torch.equal(plan.apply(Batch(images=given, targets=torch.eye(4))).images.detach(), expected)
+
+
 def test_warped_partners_replace_the_pools_pixels() -> None:
     warped = torch.full((3, 2, 4, 6), -1.0)
     for mask in (boxes(*[(0, 0, 2, 6)] * 3), torch.full((3, 1, 1, 1), 0.5), torch.rand(3, 1, 4, 6)):

@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from raremix.core import files
-from raremix.core.errors import CorruptError
 from raremix.core.types import SPLITS, Progress, Task
 from raremix.data.manifest import Manifest
 from raremix.evaluate.bands import bands
@@ -23,6 +21,7 @@ from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
+from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec
@@ -30,69 +29,6 @@ from raremix.study.spec import StudySpec
 PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
 SECONDARY = ("balanced_accuracy", "auroc", "average_precision", "f1", "sensitivity", "ece")
 """Metrics whose differences are reported as exploratory beside the primary one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a job left.
-
-    Attributes:
-        facts: `result.json`.
-        timing: `timing.json`.
-        predictions: logits and scores by manifest id, validation and test.
-        history: the log.
-        folder: the job's folder.
-    """
-
-    facts: dict[str, Any]
-    timing: dict[str, Any]
-    predictions: pl.DataFrame
-    history: list[dict[str, Any]]
-    folder: Path
-
-    @classmethod
-    def read(cls, folder: Path) -> "Outcome":
-        """Read a job's result.
-
-        Raises:
-            CorruptError: if a file of it is damaged.
-        """
-        result = folder / "result"
-        files.verify(result, advice=f"delete the folder {result} and run the study again")
-        try:
-            predictions = pl.read_parquet(result / "predictions.parquet")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise CorruptError(f"{result} is damaged ({error}): delete the folder and run the study again") from None
-        return cls(
-            facts=files.read_json(result / "result.json"),
-            timing=files.read_json(result / "timing.json"),
-            predictions=predictions,
-            history=files.read_records(folder / "log.jsonl"),
-            folder=folder,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestRows:
-    """The test rows of a study as arrays: the truth, and what every arm said.
-
-    Attributes:
-        ids: manifest ids.
-        targets: labels.
-        groups: patients.
-        attributes: subgroup columns.
-        scores: per arm, over the seeds that all its folds have.
-        thresholds: per arm, seed, row and class.
-        seeds: per arm, which seeds are there.
-    """
-
-    ids: Int[np.ndarray, " N"]
-    targets: Float[np.ndarray, "N K"]
-    groups: np.ndarray
-    attributes: dict[str, np.ndarray]
-    scores: dict[str, np.ndarray]
-    thresholds: dict[str, np.ndarray]
-    seeds: dict[str, list[int]]
 
 
 def gather(
@@ -188,62 +124,6 @@ def write_record(folder: Path, gathered: Mapping[str, Any]) -> None:
             files.write_csv(folder / f"{name}.csv", tables[name])
     files.write_json(folder / "images.json", gathered["images"])
     files.write_json(folder / "record.json", gathered["record"])
-
-
-def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome]) -> TestRows:
-    """Line up what every arm and seed said about every test row.
-
-    Where the study has folds, the out-of-fold predictions of a seed are pooled, each with its fold's thresholds; a seed
-    counts once all its folds are there.
-    """
-    classes = manifest.card.classes
-    ids = np.sort(manifest.ids if spec.folds is not None else manifest.rows("test"))
-    positions = manifest.positions(ids)
-    scores: dict[str, np.ndarray] = {}
-    thresholds: dict[str, np.ndarray] = {}
-    seeds: dict[str, list[int]] = {}
-    for arm in spec.arms:
-        whole, limits, found = [], [], []
-        for seed in spec.seeds:
-            parts = [o for job, o in outcomes.items() if job.arm == arm.name and job.seed == seed]
-            if len(parts) != (spec.folds or 1):
-                continue
-            values, limit = np.full((len(ids), len(classes)), np.nan), np.full((len(ids), len(classes)), np.nan)
-            for part in parts:
-                test = part.predictions.filter(pl.col("split") == "test")
-                place = np.searchsorted(ids, test["id"].to_numpy())
-                values[place] = test.select(f"score:{name}" for name in classes).to_numpy()
-                limit[place] = part.facts["thresholds"]
-            whole.append(values)
-            limits.append(limit)
-            found.append(seed)
-        if whole:
-            scores[arm.name], thresholds[arm.name], seeds[arm.name] = np.stack(whole), np.stack(limits), found
-    frame = manifest.frame[positions]
-    return TestRows(
-        ids=ids,
-        targets=manifest.targets(ids),
-        groups=frame["group"].to_numpy(),
-        attributes={name: frame[name].cast(pl.Utf8).to_numpy() for name in spec.data.subgroups},
-        scores=scores,
-        thresholds=thresholds,
-        seeds=seeds,
-    )
-
-
-def all_predictions(outcomes: Mapping[Any, Outcome]) -> pl.DataFrame:
-    """Put every prediction of every image, arm, seed and fold into one table."""
-    if not outcomes:
-        return pl.DataFrame()
-    return pl.concat(
-        outcome.predictions.select(
-            pl.lit(job.arm).alias("arm"),
-            pl.lit(job.seed).alias("seed"),
-            pl.lit(job.fold, dtype=pl.Int64).alias("fold"),
-            pl.all(),
-        )
-        for job, outcome in outcomes.items()
-    )
 
 
 def _metrics(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> list[dict[str, Any]]:

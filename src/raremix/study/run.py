@@ -18,8 +18,9 @@ from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
 from raremix.study.jobs import Job, make_job, run_job
+from raremix.study.outcomes import Outcome
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.record import Outcome, gather, rankable_labels, write_record
+from raremix.study.record import gather, rankable_labels, write_record
 from raremix.study.spec import StudySpec
 
 Say = Callable[[str], None]
