@@ -117,6 +117,17 @@ def equal_counts_weigh_nothing(kind: type[Loss]) -> None:
             assert costs[0] < costs[1] < costs[2]
 
 
+def validation_first_is_no_trap(kind: type[Loss]) -> None:
+    """What a loss keeps from a call in inference mode is fit for training."""
+    logits, targets = example(classes=3)
+    settings = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    loss = kind(class_weights="sqrt", class_counts=(70, 20, 11)) if "class_weights" in settings else kind()  # type: ignore[call-arg]
+    with torch.inference_mode():
+        loss(logits, targets)
+    _, gradient = value_and_gradient(loss, logits, targets)
+    assert bool(gradient.isfinite().all())
+
+
 def inputs_and_randomness_are_untouched(kind: type[Loss]) -> None:
     """Nothing that goes in is written to, and no global random state moves."""
     logits, targets = example()
@@ -147,6 +158,7 @@ PROMISES: list[Callable[[type[Loss]], None]] = [
     right_is_better_than_wrong,
     half_precision_is_computed_in_float32,
     equal_counts_weigh_nothing,
+    validation_first_is_no_trap,
     inputs_and_randomness_are_untouched,
     settings_are_values,
 ]

@@ -14,8 +14,7 @@ def test_monai_cutmix_gives_rows_of_labels_to_the_other_image() -> None:
     """MONAI 1.6.1: with (B, K) labels the whole label goes to the partner while 95 % of the pixels stay."""
     images = torch.arange(2.0)[:, None, None, None].expand(2, 1, 100, 100)
     batch = Batch(images=images, targets=torch.eye(2))
-    edge = torch.tensor([0, 0])
-    box = Boxes(top=edge, left=edge, bottom=edge + 10, right=edge + 50, height=100, width=100)
+    box = Boxes(edges=torch.tensor([[0, 0], [0, 0], [10, 10], [50, 50]]), height=100, width=100)
     plan = CutMix().plan(batch, batch, rng=rng(1, "mix"))
     plan = type(plan)(own=plan.own, partner=torch.tensor([1, 0]), mask=box, weight=box.share())
     mixed = plan.apply(batch)

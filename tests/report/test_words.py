@@ -223,7 +223,7 @@ def test_four_outcomes_in_one_lead(records: ModuleType):
 ends = st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2), st.floats(-0.2, 0.2)).map(sorted)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     ends=ends,
     p=st.none() | st.floats(0, 1),

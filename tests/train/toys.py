@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from raremix.core.errors import StoppedError
@@ -130,31 +131,30 @@ class Toy:
             )
         )
 
-    def run(self, folder: Path, *, stop_at: int | None = None, **changes: Any) -> "Ran":
+    def run(self, folder: Path, *, stop_at: int | None = None, fabric: Fabric | None = None) -> "Ran":
         """Run, or go on with, the toy in a folder; stopped after step `stop_at`, if that is given."""
-        toy = replace(self, **changes)
-        task, feed, done = toy.task(), toy.feed(), [0]
+        task, feed, done = self.task(), self.feed(), [0]
 
         def progress(what: str, step: int, total: int) -> None:
             done[0] = step
 
         def validate(modules: Mapping[str, nn.Module]) -> dict[str, float]:
-            logits = predict_logits(modules["classifier"], feed.images, feed.ids, num_classes=toy.classes)
-            return {"auroc": float(np.round(logits[:, -1] @ toy.targets()[:, -1], 6))}
+            logits = predict_logits(modules["classifier"], feed.images, feed.ids, num_classes=self.classes)
+            return {"auroc": float(np.round(logits[:, -1] @ self.targets()[:, -1], 6))}
 
         # A Fabric in 32 bits has no state, and takes longer to make than the toy to train.
-        fabric = _fabric(toy.spec) if toy.spec.precision == "32" else make_fabric(toy.spec)
+        fabric = fabric or (_fabric(self.spec) if self.spec.precision == "32" else make_fabric(self.spec))
         result = None
         with suppress(StoppedError):
             result = fit(
                 task,
                 feed,
-                spec=toy.spec,
+                spec=self.spec,
                 fabric=fabric,
                 folder=folder,
-                identity=toy.identity,
-                validate=validate if toy.metric else None,
-                metric=toy.metric,
+                identity=self.identity,
+                validate=validate if self.metric else None,
+                metric=self.metric,
                 progress=progress,
                 should_stop=lambda: stop_at is not None and done[0] + 1 >= stop_at,
             )
@@ -171,7 +171,7 @@ class Traced:
 
     def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Tensor]:
         plan = self.inner.mixer.plan(batch, batch, rng=rng(self.inner.seed, "mix", step, self.inner.rank))
-        mask = plan.mask.edges() if isinstance(plan.mask, Boxes) else plan.mask
+        mask = torch.as_tensor(plan.mask.edges) if isinstance(plan.mask, Boxes) else plan.mask
         losses = self.inner.loss(phase, batch, step=step)
         self.steps[step] = {
             "ids": None if batch.ids is None else batch.ids.tolist(),
@@ -203,7 +203,7 @@ class Ran:
             "kept": digest(self.result.weights["classifier"]),
             "raw": digest(inner.module.state_dict()),
             "moments": digest(moments),
-            "groups": json.dumps(optimizer["param_groups"]),
+            "groups": json.dumps(optimizer["param_groups"], default=str),
             "best": f"{self.result.best_step} {self.result.best_value}",
             "log": hashlib.sha256((self.folder / "log.jsonl").read_bytes()).hexdigest(),
             "exact": str(self.result.exact),
@@ -214,7 +214,7 @@ def digest(value: Tensor | Mapping[str, Any]) -> str:
     """Return the SHA-256 of tensors' values, whatever their layout in memory."""
     found = hashlib.sha256()
     for name, entry in sorted(value.items()) if isinstance(value, Mapping) else [("", value)]:
-        array = torch.as_tensor(entry).detach().contiguous().numpy()
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
+        tensor = torch.as_tensor(entry).detach().contiguous()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 # torch splits a loop between threads in pieces of 32768 elements (at::internal::GRAIN_SIZE): below two pieces per row,
@@ -77,7 +77,7 @@ def paste(
         images: where `own` points.
         pool: where `partner` points.
         own, partner: rows.
-        boxes: top, left, bottom and right of each row's box in pixels.
+        boxes: top, left, bottom and right of each row's box in pixels, on the CPU.
 
     Example:
         >>> x = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 1, 1, 2)
@@ -86,14 +86,13 @@ def paste(
         tensor([1., 0.])
     """
     if not _is_plain(images, pool):
-        boxes = boxes.to(images.device, non_blocking=True)
-        inside = inside_boxes(boxes, height=images.shape[-2], width=images.shape[-1])
-        return _shaped(torch.where(inside, take_rows(pool, partner), take_rows(images, own)), images)
+        inside = inside_boxes(boxes, height=images.shape[-2], width=images.shape[-1], device=images.device)
+        return _shaped(torch.where(inside > 0, take_rows(pool, partner), take_rows(images, own)), images)
     mixed = empty_rows(own.shape[0], like=images)
     if mixed.stride(0) <= SHORT_ROW and images.element_size() >= 4:
-        share = inside_boxes(boxes.cpu(), height=images.shape[-2], width=images.shape[-1], dtype=images.dtype)
+        inside = inside_boxes(boxes, height=images.shape[-2], width=images.shape[-1], device=images.device)
         torch.index_select(pool, 0, partner.cpu(), out=mixed)
-        return torch.lerp(take_rows(images, own), mixed, share, out=mixed)
+        return torch.lerp(take_rows(images, own), mixed, inside.to(images.dtype), out=mixed)
     if _is_all_rows(own, images):
         mixed.copy_(images)
     else:
@@ -123,19 +122,26 @@ def take_rows(values: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
 
 
 def inside_boxes(
-    boxes: Int[Tensor, "4 R"], *, height: int, width: int, dtype: torch.dtype = torch.bool
-) -> Shaped[Tensor, "R 1 {height} {width}"]:
-    """Return a map that is 1 where pixels lie in each row's box, and 0 elsewhere."""
-    places = torch.arange(max(height, width), device=boxes.device)
-    top, left, bottom, right = (places >= boxes[:, :, None]).unbind()
-    rows, columns = (top ^ bottom)[:, :height].to(dtype), (left ^ right)[:, :width].to(dtype)
-    return (rows[:, :, None] * columns[:, None, :])[:, None]
+    boxes: Int[Tensor, "4 R"], *, height: int, width: int, device: torch.device
+) -> Float[Tensor, "R 1 {height} {width}"]:
+    """Return a map on a device that is 1 where pixels lie in each row's box, and 0 elsewhere.
+
+    Args:
+        boxes: top, left, bottom and right of each row's box in pixels, on the CPU.
+        height, width: size of the image in pixels.
+        device: where the map is made.
+    """
+    top, left, bottom, right = np.arange(max(height, width), dtype=np.int32) >= boxes.numpy()[:, :, None]
+    rows = torch.from_numpy((top ^ bottom)[:, None, :height, None].astype(np.float32))
+    columns = torch.from_numpy((left ^ right)[:, None, None, :width].astype(np.float32))
+    return rows.to(device, non_blocking=True) * columns.to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=64)
 def all_rows(rows: int) -> Int[Tensor, " rows"]:
     """Return 0 .. rows - 1, on the CPU, in one shared tensor: who is given it knows that all rows come in order."""
-    return torch.arange(rows)
+    with torch.inference_mode(False):  # it is kept, and may be needed for a gradient later
+        return torch.arange(rows)
 
 
 def empty_rows(rows: int, *, like: Float[Tensor, "B C H W"]) -> Float[Tensor, "R C H W"]:

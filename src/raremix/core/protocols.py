@@ -1,6 +1,7 @@
 """The seams of raremix: what a mixer, a loss, a map, a source and a trainable promise."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,11 +76,16 @@ def dense_targets(
         raise TargetError(
             "integer targets need num_classes: build the mixer with num_classes=K, or pass (B, K) targets"
         )
-    low, high = (int(bound) for bound in targets.aminmax())
-    if low < 0 or high >= num_classes:
-        raise TargetError(f"targets hold classes {low} to {high}, but num_classes is {num_classes}")
-    one_hot = torch.zeros(targets.shape[0], num_classes, device=targets.device)
-    return one_hot.scatter_(1, targets.long()[:, None], 1.0)
+    try:
+        return _identity(num_classes).index_select(0, targets.cpu().long()).to(targets.device)
+    except IndexError as error:
+        low, high = (int(bound) for bound in targets.aminmax())
+        raise TargetError(f"targets hold classes {low} to {high}, but num_classes is {num_classes}") from error
+
+
+@lru_cache(maxsize=64)
+def _identity(num_classes: int) -> Tensor:
+    return torch.eye(num_classes)
 
 
 @runtime_checkable

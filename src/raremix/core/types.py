@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,34 +49,25 @@ class Boxes:
     """One rectangle per row that is filled by the partner; a mask where slicing is cheaper than a map.
 
     Attributes:
-        top, left, bottom, right: pixel bounds on the CPU, 0 <= top <= bottom <= height and 0 <= left <= right <= width.
+        edges: top, left, bottom and right in pixels, on the CPU; rows top .. bottom - 1 and columns left .. right - 1
+            lie inside. 0 <= top <= bottom <= height and 0 <= left <= right <= width.
         height, width: size of the image in pixels.
     """
 
-    top: Int[Tensor, " R"]
-    left: Int[Tensor, " R"]
-    bottom: Int[Tensor, " R"]
-    right: Int[Tensor, " R"]
+    edges: Int[Tensor, "4 R"]
     height: int
     width: int
 
-    def edges(self) -> Int[Tensor, "4 R"]:
-        """Return top, left, bottom and right in one tensor."""
-        return torch.stack([self.top, self.left, self.bottom, self.right])
-
     def share(self) -> Float[Tensor, " R"]:
         """Return the share of its own pixels that each row keeps: pixels outside the box / pixels of the image."""
-        top, left, bottom, right = (edge.numpy() for edge in (self.top, self.left, self.bottom, self.right))
+        heights, widths = self.edges[2:].numpy() - self.edges[:2].numpy()
         pixels = self.height * self.width
-        return torch.from_numpy(((pixels - (bottom - top) * (right - left)) / pixels).astype(np.float32))
+        return torch.from_numpy(((pixels - heights * widths) / pixels).astype(np.float32))
 
-    def inside(self) -> Bool[Tensor, "R 1 H W"]:
-        """Return which pixels the partner fills."""
-        return inside_boxes(self.edges(), height=self.height, width=self.width)
-
-    def to_mask(self) -> Float[Tensor, "R 1 H W"]:
+    def to_mask(self, *, device: torch.device | None = None) -> Float[Tensor, "R 1 H W"]:
         """Return the share that each pixel keeps of its own image: 0 inside the box, 1 outside."""
-        return (~self.inside()).float()
+        device = self.edges.device if device is None else device
+        return 1.0 - inside_boxes(self.edges, height=self.height, width=self.width, device=device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +123,7 @@ class MixPlan:
         """
         pool_features = features if pool_features is None else pool_features
         own, partner = take_rows(features, self.own), take_rows(pool_features, self.partner)
-        mask = self.mask.to_mask() if isinstance(self.mask, Boxes) else self.mask
+        mask = self.mask.to_mask(device=features.device) if isinstance(self.mask, Boxes) else self.mask
         if features.ndim == 4:
             return lerp(partner, own, resize_mask(mask, features.shape[-2], features.shape[-1]))
         return lerp(partner, own, mask.mean(dim=(1, 2, 3)).reshape(-1, *([1] * (features.ndim - 1))))
@@ -142,7 +133,7 @@ class MixPlan:
         if self.partner_images is not None:
             pool, partner = self.partner_images.to(images), torch.arange(len(own))
         if isinstance(mask, Boxes):
-            return paste(images, pool, own=own, partner=partner, boxes=mask.edges())
+            return paste(images, pool, own=own, partner=partner, boxes=mask.edges)
         if mask.shape[-2:] == (1, 1):
             return blend(images, pool, own=own, partner=partner, share=mask.reshape(-1))
         full = resize_mask(mask.to(images.device, non_blocking=True), images.shape[-2], images.shape[-1])
@@ -169,7 +160,10 @@ def mix_targets(
 ) -> Float[Tensor, "R K"]:
     """Blend targets; NaN only where a contributor with a weight above zero is NaN."""
     share = weight[:, None]
-    return torch.where(share == 1, own, torch.where(share == 0, partner, lerp(partner, own, share)))
+    mixed = lerp(partner, own, share)
+    if mixed.device.type == "cpu" and not np.isnan(mixed.detach().numpy()).any():
+        return mixed  # as nearly always, and elsewhere asking would wait for the device
+    return torch.where(share == 1, own, torch.where(share == 0, partner, mixed))
 
 
 def resize_mask(mask: Float[Tensor, "R 1 h w"], height: int, width: int) -> Tensor:

@@ -53,14 +53,19 @@ def row_weights(class_counts: tuple[float, ...], scheme: Scheme, device: torch.d
     """
     counts = np.maximum(np.asarray(class_counts, dtype=np.float64), 1.0)
     weights = raw_weights(class_counts, scheme=scheme)
-    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32, device=device)
+    return _kept(weights * counts.sum() / (weights * counts).sum(), device)
 
 
 @lru_cache(maxsize=64)
 def positive_weights(class_counts: tuple[float, ...], scheme: Scheme, device: torch.device) -> Float[Tensor, " K"]:
     """Return weights of positive cells, 1 for the most frequent class and more for rarer ones, for losses per cell."""
     weights = raw_weights(class_counts, scheme=scheme)
-    return torch.tensor(weights / weights.min(), dtype=torch.float32, device=device)
+    return _kept(weights / weights.min(), device)
+
+
+def _kept(weights: Float[np.ndarray, " K"], device: torch.device) -> Float[Tensor, " K"]:
+    with torch.inference_mode(False):  # a validation may come first, and the weights are kept for training
+        return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def checked_counts(

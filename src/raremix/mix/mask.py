@@ -39,12 +39,11 @@ def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng
         >>> float(random_boxes(np.ones(1), height=8, width=8, rng=np.random.default_rng(0)).share())
         1.0
     """
-    limits = np.array([[height], [width], [height], [width]])
+    limits = np.array([[height], [width], [height], [width]], dtype=np.float64)
     centre = rng.random((2, share.size)) * limits[:2]
     half = np.sqrt(1.0 - share) * (limits[:2] / 2)
     edges = np.empty((4, share.size))
     np.subtract(centre, half, out=edges[:2])
     np.add(centre, half, out=edges[2:])
-    edges = np.minimum(np.maximum(np.rint(edges), 0), limits).astype(np.int64)
-    top, left, bottom, right = torch.from_numpy(edges).unbind()
-    return Boxes(top=top, left=left, bottom=bottom, right=right, height=height, width=width)
+    edges = np.minimum(np.maximum(np.rint(edges), 0), limits).astype(np.int32)
+    return Boxes(edges=torch.from_numpy(edges), height=height, width=width)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     decidable = record.decidable
     if decidable is not None and decidable.difference is not None and words.decides(record):
         facts.append(("Decidable difference", f"≈ {notation.points(decidable.difference, sign=False)} points"))
-    facts.append(("Claim", "about the recipe" if study.claim == "recipe" else "about these weights"))
+    facts.append(("Resampled", f"{data.unit} and seeds" if study.claim == "recipe" else data.unit))
     return facts
 
 
@@ -248,27 +248,32 @@ def _class_figures(record: Record, slots: Mapping[str, int]) -> list[dict[str, A
     drawn = []
     for metric in chosen:
         values = [m for m in of_class if m.metric == metric]
-        notes = {name: _class_notes(record, name, values) for name in names}
+        remarks = [{m.note for m in values if m.label == name and m.note} for name in names]
+        shared = set.intersection(*remarks)
+        notes = {name: _class_notes(record, name, values, without=shared) for name in names}
         figure = rows.values(record, values, slots, names=names, notes=notes)
         table = by_label(
             record, values, labels=names, title=notation.metric_name(metric, capital=True), heading="Class"
         )
         if figure is not None and table is not None:
             has_few = any(row.is_faint for row in figure.rows)
-            drawn.append({"metric": metric, "figure": figure, "table": table, "has_few": has_few})
+            drawn.append(
+                {"metric": metric, "figure": figure, "table": table, "has_few": has_few, "notes": sorted(shared)}
+            )
     return drawn
 
 
-def _class_notes(record: Record, name: str, values: Sequence[Metric]) -> tuple[str, ...]:
+def _class_notes(record: Record, name: str, values: Sequence[Metric], *, without: Set[str]) -> tuple[str, ...]:
     data = record.data
     train = data.counts.get("train", {}).get(name)
     known = [data.bands.get(name), None if train is None else f"{grouped(train)} training images"]
     notes = [" · ".join(part for part in known if part)] if any(known) else []
     positives = [m.positives for m in values if m.label == name and m.positives is not None]
+    if positives and min(positives) < words.FEWEST_POSITIVES:
+        return (*notes, f"{min(positives)} positive test {data.unit}: read as counts, no ranking")
     if positives:
-        few = ": read as counts, no ranking" if min(positives) < words.FEWEST_POSITIVES else ""
-        notes.append(f"{min(positives)} positive test {data.unit}{few}")
-    notes += dict.fromkeys(m.note for m in values if m.label == name and m.note)
+        notes.append(f"{min(positives)} positive test {data.unit}")
+    notes += dict.fromkeys(m.note for m in values if m.label == name and m.note and m.note not in without)
     return tuple(notes)
 
 

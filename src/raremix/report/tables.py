@@ -179,15 +179,15 @@ def _others_note(chosen: Sequence[str]) -> str:
 
 
 def _headline_note(record: Record) -> str:
-    claim = (
-        "and seeds were resampled in pairs: the interval is about the recipe."
-        if record.study.claim == "recipe"
-        else "were resampled in pairs: the interval is about these trained weights."
-    )
+    note = "One point is 0.01."
+    if not any(found.low is not None for found in record.comparisons if found.primary):
+        return note
+    about = "and seeds were resampled in pairs: it is about the recipe"
+    if record.study.claim == "weights":
+        about = "were resampled in pairs: it is about these trained weights"
     return (
-        "One point is 0.01. The interval holds the true difference in 95 of 100 such studies. "
-        + f"{notation.capitalised(record.data.unit)} {claim}"
-        + " P(better) is the share of resamples in which the arm was ahead; p is Holm-corrected for the number of arms."
+        f"{note} The interval holds the true difference in 95 of 100 such studies; {record.data.unit} {about}. P(better) "
+        "is the share of resamples in which the arm was ahead; p is Holm-corrected for the number of arms."
     )
 
 

@@ -89,7 +89,7 @@ def worst_errors(
         gap = np.where(np.isnan(targets), 0.0, np.abs(truth - said))
         label = gap.argmax(axis=1)
         error = gap.max(axis=1)
-        order = np.argsort(-error, kind="stable")[:PER_ERRORS]
+        order = np.argsort(-error, kind="stable")[:PER_ERRORS].tolist()
         words = [
             (
                 card.classes[label[i]] if truth[i, label[i]] > 0.5 else f"no {card.classes[label[i]]}",

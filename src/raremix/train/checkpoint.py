@@ -24,6 +24,7 @@ from raremix.core.errors import CorruptError, ResumeError
 
 Tensors = dict[str, Tensor]
 KEEP = 2
+GROUP = "group-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,8 @@ class Snapshot:
 
     Attributes:
         step: optimiser steps done.
-        tensors: named groups of tensors ("modules/classifier", "average/classifier", "optimizers/classifier", ...).
+        tensors: named groups of tensors ("modules/classifier", "average/classifier", "optimizers/classifier", ...);
+            a group without any is not kept.
         state: everything else: step, best so far, settings of the optimisers, environment, identity.
     """
 
@@ -53,6 +55,8 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
     with files.atomic_folder(target) as draft:
         names = []
         for group, tensors in snapshot.tensors.items():
+            if not tensors:
+                continue
             names.append(group.replace("/", ".") + ".safetensors")
             files.write_tensors(draft / names[-1], tensors)
         files.write_json(draft / "state.json", {**snapshot.state, "step": snapshot.step})
@@ -100,34 +104,48 @@ def load(path: Path) -> Snapshot:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
-    """Split an optimiser's state into tensors and JSON."""
+    """Split an optimiser's state into tensors and JSON.
+
+    Of its groups only numbers and tensors are kept, which may change while it runs; the rest is how it was built.
+    """
     state = optimizer.state_dict()
     tensors: Tensors = {}
     scalars: dict[str, dict[str, Any]] = {}
+    groups: list[dict[str, Any]] = []
     for index, values in state["state"].items():
         for key, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"{index}/{key}"] = value
             else:
                 scalars.setdefault(str(index), {})[key] = value
-    return tensors, {"scalars": scalars, "param_groups": state["param_groups"]}
+    for number, group in enumerate(state["param_groups"]):
+        tensors |= {f"{GROUP}{number}/{key}": value for key, value in group.items() if isinstance(value, Tensor)}
+        groups.append({key: value for key, value in group.items() if isinstance(value, int | float)})
+    return tensors, {"scalars": scalars, "groups": groups}
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, settings: Mapping[str, Any]) -> None:
-    """Load what `pack_optimizer` split."""
+    """Load what `pack_optimizer` split into an optimiser that was built in the same way."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
+    groups = [
+        {**now, **then} for now, then in zip(optimizer.state_dict()["param_groups"], settings["groups"], strict=True)
+    ]
     for name, tensor in tensors.items():
         index, key = name.split("/", 1)
-        state.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
+        if index.startswith(GROUP):
+            groups[int(index.removeprefix(GROUP))][key] = tensor
+        else:
+            state.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
     for index, values in settings["scalars"].items():
         state.setdefault(int(index), {}).update(values)
-    # JSON turns tuples into lists; optimisers compare neither, but keep betas as the tuple that they were.
-    groups = [
-        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
-        for group in settings["param_groups"]
-    ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    # Torch casts what it loads to the weight's own type; some optimisers keep moments in fewer bits.
+    for number, values in state.items():
+        held = optimizer.state.get(parameters[number], {})
+        for key, value in values.items():
+            if isinstance(value, Tensor) and key in held and value.dtype != held[key].dtype:
+                held[key] = value.to(held[key].device)
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:

@@ -379,9 +379,9 @@ def _restore(
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> _Best:
     for name, module in task.modules.items():
-        checkpoint.unwrap(module).load_state_dict(snapshot.tensors[f"modules/{name}"])
+        checkpoint.unwrap(module).load_state_dict(snapshot.tensors.get(f"modules/{name}", {}))
     for name, average in averages.items():
-        average.load_state_dict(snapshot.tensors[f"average/{name}"])
+        average.load_state_dict(snapshot.tensors.get(f"average/{name}", {}))
     for name, optimizer in optimizers.items():
         tensors = snapshot.tensors.get(f"optimizers/{name}", {})
         checkpoint.unpack_optimizer(optimizer, tensors, snapshot.state["optimizers"][name])
