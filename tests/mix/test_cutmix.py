@@ -14,7 +14,7 @@ def test_hand_computed_box() -> None:
     images = torch.arange(2.0)[:, None, None, None].expand(2, 1, 10, 20)
     stream = rng(1, "mix")
     assert stream.permutation(2).tolist() == [1, 0]
-    share = stream.beta(1.0, 1.0, size=2)
+    share = stream.random(2)
     y, x = stream.random((2, 2))[:, 0] * [10, 20]
     half = (1 - share[0]) ** 0.5 / 2
     expected = torch.zeros(10, 20)

@@ -7,7 +7,9 @@ and how it ended.
 
 import json
 import os
+import signal
 import sys
+import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -31,20 +33,31 @@ def say(what: object) -> None:
 def main() -> None:
     say("ready")
     for line in sys.stdin:
+        request = json.loads(line)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                child(json.loads(line))
+                child(request)
                 code = 0
             finally:
                 if code:
                     traceback.print_exc()
                 sys.stderr.flush()
                 os._exit(code)
-        say(pid)
-        _, status = os.waitpid(pid, 0)
-        say(os.waitstatus_to_exitcode(status))
+        say(wait(pid, request["kill_after"]))
+
+
+def wait(pid: int, kill_after: float | None) -> int:
+    end = None if kill_after is None else time.monotonic() + kill_after
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if end is not None and time.monotonic() >= end:
+            os.kill(pid, signal.SIGKILL)
+            end = None
+        time.sleep(0.001)
 
 
 if __name__ == "__main__":

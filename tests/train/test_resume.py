@@ -281,12 +281,9 @@ class Killer:
     def run(self, folder: Path, toy: dict[str, Any], *, kill_after: float | None = None) -> int:
         """Run until the end, or until a moment in seconds; return the exit code."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"folder": str(folder), "toy": toy}) + "\n")
+        request = {"folder": str(folder), "toy": toy, "kill_after": kill_after}
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        pid = int(self._answer())
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(pid, signal.SIGKILL)
         return int(self._answer())
 
     def close(self) -> None:
@@ -322,7 +319,7 @@ def survive(killer: Killer, root: Path, *, mixer: str, steps: int, kills: int, s
     duration = time.monotonic() - started
     killed = 0
     for _ in range(20 * kills):
-        code = killer.run(root / "cut", toy(), kill_after=chance.uniform(0.05, 0.8) * duration)
+        code = killer.run(root / "cut", toy(), kill_after=chance.uniform(0.02, 0.6) * duration)
         assert code in {0, -signal.SIGKILL}
         killed += code != 0
         if code == 0 and killed < kills:

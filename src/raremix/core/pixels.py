@@ -131,9 +131,12 @@ def inside_boxes(
         height, width: size of the image in pixels.
         device: where the map is made.
     """
-    top, left, bottom, right = np.arange(max(height, width), dtype=np.int32) >= boxes.numpy()[:, :, None]
-    rows = torch.from_numpy((top ^ bottom)[:, None, :height, None].astype(np.float32))
-    columns = torch.from_numpy((left ^ right)[:, None, None, :width].astype(np.float32))
+    edges, places = boxes.numpy()[:, :, None], np.arange(max(height, width), dtype=np.int32)
+    spans = ((places >= edges[:2]) & (places < edges[2:])).astype(np.float32)
+    rows, columns = (
+        torch.from_numpy(spans[0, :, None, :height, None]),
+        torch.from_numpy(spans[1, :, None, None, :width]),
+    )
     return rows.to(device, non_blocking=True) * columns.to(device, non_blocking=True)
 
 

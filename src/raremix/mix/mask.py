@@ -39,11 +39,9 @@ def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng
         >>> float(random_boxes(np.ones(1), height=8, width=8, rng=np.random.default_rng(0)).share())
         1.0
     """
-    limits = np.array([[height], [width], [height], [width]], dtype=np.float64)
-    centre = rng.random((2, share.size)) * limits[:2]
-    half = np.sqrt(1.0 - share) * (limits[:2] / 2)
+    centre, half = rng.random((2, share.size)), np.sqrt(0.25 - 0.25 * share)
     edges = np.empty((4, share.size))
     np.subtract(centre, half, out=edges[:2])
     np.add(centre, half, out=edges[2:])
-    edges = np.minimum(np.maximum(np.rint(edges), 0), limits).astype(np.int32)
-    return Boxes(edges=torch.from_numpy(edges), height=height, width=width)
+    edges = np.minimum(np.maximum(edges, 0.0), 1.0) * ((height,), (width,), (height,), (width,))
+    return Boxes(edges=torch.from_numpy(np.rint(edges).astype(np.int32)), height=height, width=width)

@@ -21,7 +21,7 @@ def kept_share(rows: int, *, alpha: float, probability: float, rng: np.random.Ge
         >>> kept_share(2, alpha=1.0, probability=0.0, rng=np.random.default_rng(0))
         array([1., 1.])
     """
-    share = rng.beta(alpha, alpha, size=rows)
+    share = rng.random(rows) if alpha == 1 else rng.beta(alpha, alpha, size=rows)  # Beta(1, 1) is uniform
     return share if probability == 1 else np.where(rng.random(rows) < probability, share, 1.0)
 
 

@@ -186,8 +186,8 @@ def _headline_note(record: Record) -> str:
     if record.study.claim == "weights":
         about = "were resampled in pairs: it is about these trained weights"
     return (
-        f"{note} The interval holds the true difference in 95 of 100 such studies; {record.data.unit} {about}. P(better) "
-        "is the share of resamples in which the arm was ahead; p is Holm-corrected for the number of arms."
+        f"{note} The interval holds the true difference in 95 of 100 such studies; {record.data.unit} {about}. "
+        "P(better) is the share of resamples in which the arm was ahead; p is Holm-corrected for the number of arms."
     )
 
 
