@@ -198,7 +198,7 @@ def _scale(pixels: Pixels, height: int, width: int) -> Fitted:
     if pixels.shape[:2] == (height, width):
         return pixels
     if pixels.dtype == np.uint8:
-        # Pillow weighs colour by alpha when it scales; here a second or fourth channel is a measurement like the others.
+        # Pillow weighs colour by alpha when it scales; here a second or fourth channel is a measurement as well.
         parts = [pixels] if pixels.shape[2] in {1, 3} else [pixels[..., c : c + 1] for c in range(pixels.shape[2])]
         return np.concatenate([_scale_bytes(part, height, width) for part in parts], axis=2)
     planes = [

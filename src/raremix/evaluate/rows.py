@@ -119,4 +119,4 @@ def labelled_rows(targets: Float[np.ndarray, "N K"]) -> Bool[np.ndarray, " N"]:
         >>> labelled_rows(np.array([[0.0, 1.0], [np.nan, np.nan]])).tolist()
         [True, False]
     """
-    return (~np.isnan(targets)).any(axis=1)
+    return np.asarray((~np.isnan(targets)).any(axis=1))

@@ -7,7 +7,7 @@ N_total), which for weights of one is the mid-rank (Mann-Whitney) estimate; all 
 it is exact in float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,7 +143,7 @@ class Sufficient:
             name: overall_ranking(np.stack([one[name] for one in found], axis=1), task=self.task) for name in wanted
         }
 
-    def values(self, totals: dict[Family, Float[np.ndarray, "r C"]]) -> dict[str, Float[np.ndarray, "r K1"]]:
+    def values(self, totals: Mapping[str, Float[np.ndarray, "r C"]]) -> dict[str, Float[np.ndarray, "r K1"]]:
         """Compute all other metrics from column sums: the overall value first, then one per class."""
         result = {}
         for name in self.metrics:
