@@ -9,6 +9,7 @@ it is exact in float64.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -143,7 +144,7 @@ class Sufficient:
             name: overall_ranking(np.stack([one[name] for one in found], axis=1), task=self.task) for name in wanted
         }
 
-    def values(self, totals: Mapping[str, Float[np.ndarray, "r C"]]) -> dict[str, Float[np.ndarray, "r K1"]]:
+    def values(self, totals: Mapping[Any, Float[np.ndarray, "r C"]]) -> dict[str, Float[np.ndarray, "r K1"]]:
         """Compute all other metrics from column sums: the overall value first, then one per class."""
         result = {}
         for name in self.metrics:
