@@ -4,7 +4,7 @@ import re
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raremix.report import Record
@@ -12,6 +12,7 @@ from raremix.report.figures import panels, rows, svg
 from raremix.report.page import arm_slots
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.integers(2, 9))
 def test_a_scale_holds_its_values_and_its_ticks(values: list[float], count: int):
     axis = svg.scale(values, count=count)

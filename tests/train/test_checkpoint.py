@@ -1,5 +1,6 @@
 import errno
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,18 @@ def test_missing_files_are_found(tmp_path: Path) -> None:
 # D1, D2, D3
 
 
-def begin(here: Path) -> None:
-    checkpoint.save(here, snapshot(1))
-    checkpoint.save(here, snapshot(2))
+@pytest.fixture
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], object]:
+    """Put two checkpoints into a folder."""
+    made = tmp_path_factory.mktemp("begin")
+    checkpoint.save(made, snapshot(1))
+    checkpoint.save(made, snapshot(2))
+    return lambda here: shutil.copytree(made, here, dirs_exist_ok=True)
 
 
-def test_a_kill_leaves_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_leaves_the_old_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Path], object]
+) -> None:
     def act(here: Path) -> None:
         checkpoint.save(here, snapshot(3))
 
@@ -133,15 +140,17 @@ def test_a_kill_leaves_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytes
     for here, finished in crash_points(monkeypatch, tmp_path, act, begin=begin):
         step = check(checkpoint.latest(here), steps={2, 3})
         assert not finished or step == 3
-        checkpoint.save(here, snapshot(3))
         files.sweep(here, recursive=True)
-        assert steps_in(here) == [2, 3]
+        checkpoint.save(here, snapshot(4))
+        assert steps_in(here) == [step, 4]
         assert len(list(here.iterdir())) == 2
         points += 1
     assert points > 30
 
 
-def test_a_power_cut_leaves_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_power_cut_leaves_the_old_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Path], object]
+) -> None:
     def act(here: Path) -> None:
         checkpoint.save(here / "run" / "checkpoints", snapshot(3))
         checkpoint.save(here / "run" / "checkpoints", snapshot(4))
@@ -157,7 +166,7 @@ def test_a_power_cut_leaves_the_old_or_the_new_one(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("broken", ["files", "folders"])
 @pytest.mark.filterwarnings("ignore:checkpoint passed over")
 def test_without_fsync_a_power_cut_costs_a_checkpoint(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Path], object]
 ) -> None:
     """The control of the test above: it must be able to fail."""
     monkeypatch.setattr(files, "DISK", CountingDisk())
@@ -177,7 +186,9 @@ def test_without_fsync_a_power_cut_costs_a_checkpoint(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_a_failing_disk_keeps_the_old_ones(error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_keeps_the_old_ones(
+    error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Path], object]
+) -> None:
     begin(tmp_path)
     failures = 0
     for n in range(40):
@@ -190,7 +201,8 @@ def test_a_failing_disk_keeps_the_old_ones(error: int, tmp_path: Path, monkeypat
                 text = str(caught)
         failures += 1
         assert str(tmp_path) in text
-        assert check(checkpoint.latest(tmp_path), steps={2}) == 2
+        # The last thing that can fail is the removal of the oldest: then the new one is there.
+        check(checkpoint.latest(tmp_path), steps={2, 3} if steps_in(tmp_path) == [1, 2, 3] else {2})
         assert not [path for path in tmp_path.rglob("*") if files.TEMP_MARK in path.name]
     assert failures >= 10
 
