@@ -212,7 +212,7 @@ def test_bad_files_are_named_together(toy: tuple[Manifest, np.ndarray], tmp_path
 
 
 def test_refusals(toy: tuple[Manifest, np.ndarray], tmp_path: Path) -> None:
-    for wrong in ({"channels": 4}, {"bits": 12}, {"size": 0}):
+    for wrong in ({"channels": 5}, {"bits": 12}, {"size": 0}):
         with pytest.raises(ConfigError, match="a cache needs"):
             build_cache(toy[0], **{**FORM, "root": tmp_path, **wrong})
     with pytest.raises(ManifestError, match="no images to cache"):
