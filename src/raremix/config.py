@@ -8,7 +8,7 @@ import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -63,13 +63,20 @@ def override(table: Table, settings: Iterable[str]) -> Table:
     return changed
 
 
-def build(target: Callable[..., T], table: Mapping[str, Any], *, where: str, **injected: Any) -> T:
+Registries = Mapping[type, Mapping[str, Callable[..., Any]]]
+"""Which registry holds the classes that fit an annotation, for tables within tables."""
+
+
+def build(
+    target: Callable[..., T], table: Mapping[str, Any], *, where: str, registries: Registries | None = None, **injected: Any
+) -> T:
     """Call a constructor with a table.
 
     Args:
         target: a class whose parameters are annotated.
         table: keyword arguments from a file.
         where: the table's place in the file, for messages.
+        registries: for parameters that are themselves built from a table with a name, such as a mixer's importance map.
         **injected: what a file cannot hold; passed where the constructor has such a parameter and the table is silent.
 
     Raises:
@@ -82,7 +89,9 @@ def build(target: Callable[..., T], table: Mapping[str, Any], *, where: str, **i
     for key, value in table.items():
         if key not in parameters:
             raise UnknownNameError(f"key of {where}", key, parameters)
-        arguments[key] = check(value, hints.get(key, Any), where=f"{where}.{key}")
+        arguments[key] = _argument(
+            value, hints.get(key, Any), where=f"{where}.{key}", registries=registries or {}, injected=injected
+        )
     for key, value in injected.items():
         if key in parameters and key not in arguments:
             arguments[key] = value
@@ -93,7 +102,13 @@ def build(target: Callable[..., T], table: Mapping[str, Any], *, where: str, **i
 
 
 def build_named(
-    registry: Mapping[str, Callable[..., T]], table: Mapping[str, Any], *, kind: str, where: str, **injected: Any
+    registry: Mapping[str, Callable[..., T]],
+    table: Mapping[str, Any],
+    *,
+    kind: str,
+    where: str,
+    registries: Registries | None = None,
+    **injected: Any,
 ) -> T:
     """Call the constructor that a table names.
 
@@ -105,7 +120,26 @@ def build_named(
     name = rest.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f'{where} needs a name, for example name = "{next(iter(registry))}"')
-    return build(look_up(registry, name, kind=kind), rest, where=where, **injected)
+    return build(look_up(registry, name, kind=kind), rest, where=where, registries=registries, **injected)
+
+
+def _argument(value: Any, annotation: Any, *, where: str, registries: Registries, injected: Table) -> Any:
+    """Build a parameter that is a registered kind of thing, or a tuple of them, from its table; check any other."""
+    parts = {annotation, *get_args(annotation)}
+    kind = next((kind for kind in registries if kind in parts), None)
+    if kind is None:
+        return check(value, annotation, where=where)
+    if get_origin(annotation) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where} = {value!r}: expected a list of tables with a name")
+        return tuple(
+            _argument(one, kind, where=f"{where}[{i}]", registries=registries, injected=injected)
+            for i, one in enumerate(value)
+        )
+    table = {"name": value} if isinstance(value, str) else check(value, Table, where=where)
+    return build_named(
+        registries[kind], table, kind=kind.__name__, where=where, registries=registries, **injected
+    )
 
 
 def check(value: Any, annotation: Any, *, where: str) -> Any:

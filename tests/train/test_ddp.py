@@ -1,46 +1,44 @@
-"""Two gloo processes: the same order and draws as one, the same weights where no batch statistics are involved."""
+"""The same run over one process, two, and one again."""
 
+import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pytest
-import safetensors.torch
 import torch
+from tests.train.ranks import train
+from tests.train.toys import SPEC, Toy
 
-from raremix.study import parse_study, run_study
+from raremix.train.loop import make_fabric
 
-
-def trained(place: Path, *, devices: int) -> tuple[dict[str, torch.Tensor], pl.DataFrame]:
-    spec = parse_study(
-        {
-            "study": {"name": f"ranks{devices}", "seeds": [0], "resamples": 100},
-            "data": {"source": "phantom", "images": 120, "classes": 2, "imbalance_ratio": 3, "size": 64},
-            # No batch statistics, so that a rank's half of a batch gives the same gradient as the whole one.
-            "model": {"name": "convnext_atto", "options": {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}},
-            "train": {
-                "steps": 4,
-                "batch_size": 8,
-                "validations": 1,
-                "checkpoints": 2,
-                "devices": devices,
-                "accelerator": "cpu",
-            },
-            "arm": [{"name": "plain", "augment": "classical"}],
-        },
-        base=Path(),
-    )
-    result = run_study(spec, runs=place / "runs", cache=place / "cache")
-    assert result.failed == {}
-    job = next((result.folder / "jobs").glob("*/result"))
-    return safetensors.torch.load_file(job / "classifier" / "model.safetensors"), pl.read_parquet(
-        job / "predictions.parquet"
-    )
+TOY = Toy(mixer="none", norm=False, spec=replace(SPEC, batch_size=4, workers=1), rows=18)
 
 
-@pytest.mark.filterwarnings("ignore")  # the workers' own, about being forked off a program with threads
-def test_two_ranks_train_as_one(tmp_path: Path) -> None:
-    one, said_one = trained(tmp_path, devices=1)
-    two, said_two = trained(tmp_path, devices=2)
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
-    assert said_one["id"].to_list() == said_two["id"].to_list()
+def test_one_rank_two_ranks_one_rank(tmp_path: Path) -> None:
+    """The global order never changes, and the weights agree but for the order in which numbers are added."""
+    whole = TOY.run(tmp_path / "whole")
+    cut = tmp_path / "cut"
+    first = TOY.run(cut, stop_at=4)
+    two = replace(TOY, spec=replace(TOY.spec, devices=2))
+    make_fabric(two.spec).launch(partial(train, toy=two, folder=cut, stop_at=8))
+    said = [json.loads((cut / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    with pytest.warns(UserWarning, match="ranks: 2 -> 1"):
+        last = TOY.run(cut)
+
+    seen: dict[int, Any] = {step: entry["ids"] for step, entry in (first.task.steps | last.task.steps).items()}
+    for step in map(str, range(4, 8)):
+        seen[int(step)] = said[0]["steps"][step]["ids"] + said[1]["steps"][step]["ids"]
+    assert all(set(one["steps"]) == set(map(str, range(4, 8))) for one in said)
+    assert seen == {step: entry["ids"] for step, entry in whole.task.steps.items()}
+    for step in range(8, 12):
+        assert last.task.steps[step]["images"] == whole.task.steps[step]["images"]
+
+    assert whole.result is not None
+    assert last.result is not None
+    for key, value in whole.result.weights["classifier"].items():
+        torch.testing.assert_close(last.result.weights["classifier"][key], value, atol=1e-6, rtol=0)
+    assert not last.result.exact
+    assert [note.partition(":")[2].strip() for note in last.result.notes] == ["ranks: 1 -> 2", "ranks: 2 -> 1"]
+    assert all("ranks: 1 -> 2" in one["warnings"][0] for one in said)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raremix.core.errors import DataError, TargetError
 from raremix.core.random import ambient_rng
-from raremix.core.types import Batch, MixPlan, Progress
+from raremix.core.types import Batch, MixPlan, Progress, Streams
 
 
 @runtime_checkable
@@ -30,18 +30,34 @@ class Mixer(Protocol):
         """Draw a plan for a batch whose partners come from `pool` (which may be the batch itself)."""
         ...
 
+    @property
+    def streams(self) -> Streams:
+        """How the rows that are mixed and their partners are sampled; a study's loader provides them so."""
+        return Streams()
+
+    def at_step(self, step: int, *, steps: int) -> "Mixer":
+        """Return the mixer that is in force at a step; itself, unless it follows a schedule.
+
+        Args:
+            step: number of the optimiser step, from 0.
+            steps: number of steps of the whole training.
+        """
+        return self
+
     def __call__(
         self,
         images: Num[Tensor, "B C H W"],
         targets: Shaped[Tensor, " B"] | Shaped[Tensor, "B K"],
         *,
+        pool: tuple[Num[Tensor, "P C H W"], Shaped[Tensor, "P ..."]] | None = None,
         rng: np.random.Generator | None = None,
     ) -> tuple[Float[Tensor, "R C H W"], Float[Tensor, "R K"]]:
-        """Mix a batch with itself.
+        """Mix a batch with itself, or with another one.
 
         Args:
             images: floats in [0, 1], or already normalised: mixing is linear.
             targets: class numbers (needs `num_classes`), probabilities, or multi-hot labels; NaN means not labelled.
+            pool: images and targets that partners are drawn from, such as synthetic ones; the batch itself by default.
             rng: the stream to draw from; left out, a fresh one comes from torch's initial seed and a count of calls.
 
         Returns:
@@ -51,11 +67,16 @@ class Mixer(Protocol):
             DataError: if the images are integers.
             TargetError: if integer targets come without `num_classes`, or lie outside it.
         """
-        if not images.is_floating_point():
-            raise DataError(f"images must be floats in [0, 1], got {images.dtype}: divide 8-bit images by 255 first")
-        batch = Batch(images=images, targets=dense_targets(targets, num_classes=self.num_classes))
-        mixed = self.plan(batch, batch, rng=ambient_rng("mix") if rng is None else rng).apply(batch)
+        batch = _as_batch(images, targets, num_classes=self.num_classes)
+        others = batch if pool is None else _as_batch(*pool, num_classes=self.num_classes)
+        mixed = self.plan(batch, others, rng=ambient_rng("mix") if rng is None else rng).apply(batch, others)
         return mixed.images, mixed.targets
+
+
+def _as_batch(images: Tensor, targets: Tensor, *, num_classes: int | None) -> Batch:
+    if not images.is_floating_point():
+        raise DataError(f"images must be floats in [0, 1], got {images.dtype}: divide 8-bit images by 255 first")
+    return Batch(images=images, targets=dense_targets(targets, num_classes=num_classes))
 
 
 def dense_targets(
@@ -102,7 +123,12 @@ class ImportanceMap(Protocol):
     """Say which pixels matter: saliency, class activation, or what would change with the class."""
 
     def __call__(self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"]) -> Float[Tensor, "B 1 h w"]:
-        """Return maps in [0, 1]."""
+        """Return maps in [0, 1].
+
+        Args:
+            images: values in [0, 1].
+            targets: what is asked about: the classes whose evidence is wanted. Maps that know no class do not look.
+        """
         ...
 
 

@@ -1,0 +1,120 @@
+"""Mixing inside a network: run it on the images as they are, and mix what a named module puts out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.core.types import Batch, MixPlan
+
+STEMS = ("patch_embed", "stem", "maxpool", "bn1", "act1", "conv_stem")
+"""What timm's networks call the end of their stem; the first that a network has is its "stem"."""
+
+
+def forward_mixed(
+    model: nn.Module, batch: Batch, plan: MixPlan, pool: Batch | None = None
+) -> tuple[Tensor, Float[Tensor, "R K"]]:
+    """Run a network on a mixed batch, wherever the plan says that it is mixed.
+
+    Args:
+        model: images -> logits.
+        batch: where the plan's `own` points.
+        plan: with `at` None the images are mixed; else the output of that module.
+        pool: where `partner` points; the batch itself by default.
+
+    Returns:
+        The network's output and the mixed targets, R rows each.
+
+    Raises:
+        UnknownNameError: if the network has no module of that name.
+
+    Example:
+        >>> from raremix.core.random import rng
+        >>> from raremix.mix import ManifoldMixUp
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+        >>> batch = Batch(images=torch.rand(6, 3, 8, 8), targets=torch.eye(2).repeat(3, 1))
+        >>> plan = ManifoldMixUp(layers=("0",)).plan(batch, batch, rng=rng(0, "mix"))
+        >>> logits, targets = forward_mixed(net, batch, plan)
+        >>> logits.shape, targets.shape
+        (torch.Size([6, 2]), torch.Size([6, 2]))
+    """
+    if plan.at is None:
+        mixed = plan.apply(batch, pool)
+        return model(mixed.images), mixed.targets
+    targets = plan.apply_targets(batch.targets, None if pool is None else pool.targets)
+    images = batch.images if pool is None or pool is batch else torch.cat([batch.images, pool.images])
+    with mixed_inside(model, plan, rows=len(batch.images)):
+        return model(images), targets
+
+
+@contextmanager
+def mixed_inside(model: nn.Module, plan: MixPlan, *, rows: int) -> Iterator[None]:
+    """Mix the output of the module that a plan names, as long as the context lasts.
+
+    Args:
+        model: holds the module.
+        plan: its `at` names the module: a dotted name, or "stem", or "stage1" ... as timm counts the stages.
+        rows: number of rows of the batch; where the network is run on more, the rest is the pool.
+    """
+    module = find_module(model, plan.at or "")
+    # Swin's blocks and their kin in timm work on (B, H, W, C), and their network says so.
+    is_last = any(str(getattr(m, "output_fmt", "")).endswith("NHWC") for m in (module, _owner(model)))
+
+    def mix(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        is_map = output.ndim == 4 and is_last
+        output = output.permute(0, 3, 1, 2) if is_map else output
+        mixed = plan.apply_features(output[:rows], output[rows:] if len(output) > rows else None)
+        return mixed.permute(0, 2, 3, 1) if is_map else mixed
+
+    handle = module.register_forward_hook(mix)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """Return a module by its dotted name, or by "stem", "stage1", "stage2" ... of a timm network.
+
+    Raises:
+        UnknownNameError: if there is none of that name.
+
+    Example:
+        >>> find_module(nn.Sequential(nn.ReLU(), nn.Flatten()), "1")
+        Flatten(start_dim=1, end_dim=-1)
+    """
+    owner = _owner(model)
+    modules = dict(owner.named_modules())
+    if name == "stem":
+        found = next((stem for stem in STEMS if stem in modules), None)
+        if found is None:
+            raise ConfigError(f'this network has no part called "stem": name a module, such as {_some(modules)}')
+        return modules[found]
+    if name.startswith("stage") and name[5:].isdigit() and name not in modules:
+        stages = _stages(owner)
+        if not 1 <= int(name[5:]) <= len(stages):
+            raise ConfigError(f"{name}: this network has {len(stages)} stages")
+        return modules[stages[int(name[5:]) - 1]]
+    if name not in modules or not name:
+        raise UnknownNameError("module", name, [known for known in modules if known])
+    return modules[name]
+
+
+def _stages(owner: nn.Module) -> list[str]:
+    """Return the names of the modules that end a stage, from `feature_info`, without what belongs to the stem."""
+    modules = dict(owner.named_modules())
+    names = [entry["module"] for entry in getattr(owner, "feature_info", ()) if isinstance(entry, dict)]
+    return [name for name in names if name in modules and name not in STEMS]
+
+
+def _owner(model: nn.Module) -> nn.Module:
+    """Return timm's network inside whatever wraps it."""
+    return next((m for m in model.modules() if hasattr(m, "feature_info")), model)
+
+
+def _some(modules: dict[str, nn.Module]) -> str:
+    return ", ".join([name for name in modules if name][:6])
