@@ -22,7 +22,8 @@ from rich.table import Table
 from raremix.config import override
 from raremix.core import files
 from raremix.study.defaults import compose
-from raremix.study.jobs import build_model, make_feed, make_optimizer
+from raremix.study.feeds import make_feed
+from raremix.study.jobs import build_model, make_optimizer
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.spec import StudySpec, loss_of, mixer_of, parse_study
 from raremix.train import Classification, fit

@@ -68,7 +68,12 @@ Registries = Mapping[type, Mapping[str, Callable[..., Any]]]
 
 
 def build(
-    target: Callable[..., T], table: Mapping[str, Any], *, where: str, registries: Registries | None = None, **injected: Any
+    target: Callable[..., T],
+    table: Mapping[str, Any],
+    *,
+    where: str,
+    registries: Registries | None = None,
+    **injected: Any,
 ) -> T:
     """Call a constructor with a table.
 
@@ -137,9 +142,7 @@ def _argument(value: Any, annotation: Any, *, where: str, registries: Registries
             for i, one in enumerate(value)
         )
     table = {"name": value} if isinstance(value, str) else check(value, Table, where=where)
-    return build_named(
-        registries[kind], table, kind=kind.__name__, where=where, registries=registries, **injected
-    )
+    return build_named(registries[kind], table, kind=kind.__name__, where=where, registries=registries, **injected)
 
 
 def check(value: Any, annotation: Any, *, where: str) -> Any:

@@ -111,7 +111,11 @@ class Two:
             "maker": torch.optim.Adam(self.modules["maker"].parameters(), lr=0.01),
         }
         self.averaged = ("maker",)
+        self.memory = {"turns": torch.zeros(1)}
         self.order: list[str] = []
+
+    def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
+        self.memory["turns"] += averaged["maker"].bias[:1].detach().abs()  # type: ignore[union-attr,index]
 
     def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Tensor]:
         self.order.append(phase)
@@ -143,10 +147,13 @@ def test_two_networks_in_turn_resume_exactly(tmp_path: Path) -> None:
 
     with pytest.raises(StoppedError, match="stopped after step 3 of 6: run the same command to go on"):
         simple(toy, Two(), tmp_path / "cut", should_stop=stop)
-    cut = simple(toy, Two(), tmp_path / "cut")
+    kept = Two()
+    cut = simple(toy, kept, tmp_path / "cut")
     for name, weights in whole.weights.items():
         for key, value in weights.items():
             assert torch.equal(value, cut.weights[name][key])
+    assert float(kept.memory["turns"]) > 0
+    assert torch.equal(kept.memory["turns"], task.memory["turns"])
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
 
 

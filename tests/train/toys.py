@@ -169,6 +169,13 @@ class Traced:
         self.modules, self.optimizers, self.averaged = inner.modules, inner.optimizers, inner.averaged
         self.steps: dict[int, dict[str, Any]] = {}
 
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        return self.inner.memory
+
+    def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
+        self.inner.after_step(step, averaged)
+
     def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Tensor]:
         plan = self.inner.mixer.plan(batch, batch, rng=rng(self.inner.seed, "mix", step, self.inner.rank))
         mask = torch.as_tensor(plan.mask.edges) if isinstance(plan.mask, Boxes) else plan.mask

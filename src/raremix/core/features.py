@@ -16,7 +16,7 @@ STEMS = ("patch_embed", "stem", "maxpool", "bn1", "act1", "conv_stem")
 
 
 def forward_mixed(
-    model: nn.Module, batch: Batch, plan: MixPlan, pool: Batch | None = None
+    model: nn.Module, batch: Batch, plan: MixPlan, pool: Batch | None = None, *, network: nn.Module | None = None
 ) -> tuple[Tensor, Float[Tensor, "R K"]]:
     """Run a network on a mixed batch, wherever the plan says that it is mixed.
 
@@ -25,6 +25,7 @@ def forward_mixed(
         batch: where the plan's `own` points.
         plan: with `at` None the images are mixed; else the output of that module.
         pool: where `partner` points; the batch itself by default.
+        network: where the module is looked for, if `model` is a wrapper around it.
 
     Returns:
         The network's output and the mixed targets, R rows each.
@@ -47,7 +48,7 @@ def forward_mixed(
         return model(mixed.images), mixed.targets
     targets = plan.apply_targets(batch.targets, None if pool is None else pool.targets)
     images = batch.images if pool is None or pool is batch else torch.cat([batch.images, pool.images])
-    with mixed_inside(model, plan, rows=len(batch.images)):
+    with mixed_inside(model if network is None else network, plan, rows=len(batch.images)):
         return model(images), targets
 
 

@@ -155,6 +155,11 @@ class Trainable(Protocol):
         """Names of the modules of which an exponential moving average is kept."""
         ...
 
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """Tensors beside the modules that a resumed run needs, changed in place: kept importance maps, for example."""
+        ...
+
     def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
         """Compute a phase's losses; the entry "loss" is the one whose gradient is taken, the others are logged.
 
@@ -162,6 +167,15 @@ class Trainable(Protocol):
             phase: a key of `optimizers`.
             batch: this rank's images.
             step: number of the step, the address of every draw that is made here.
+        """
+        ...
+
+    def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
+        """Do what is to be done after a step, when all optimisers have moved.
+
+        Args:
+            step: number of the step.
+            averaged: the moving averages, by the names of their modules; the modules themselves where none is kept.
         """
         ...
 

@@ -214,8 +214,8 @@ class MixPlan:
         """Mix features by the same plan, for mixing at a layer other than the input.
 
         Args:
-            features: (B, C, h, w) maps; (B, N, D) tokens, of which the last ones fill the largest square grid, and those before
-                them (class tokens) are blended by each mask's mean; or (B, D) vectors, which are blended likewise.
+            features: (B, C, h, w) maps; (B, N, D) tokens, of which the last ones fill the largest square grid, and
+                those before them (class tokens) are blended by each mask's mean; or (B, D) vectors, blended likewise.
             pool_features: where partners come from; `features` by default.
 
         Returns:
@@ -232,8 +232,8 @@ class MixPlan:
         """Mix segmentation masks that belong to the images.
 
         Args:
-            masks: floats (one plane per structure) are mixed as pixels are; integers (class numbers) come from whichever
-                image gives most to the pixel.
+            masks: floats (one plane per structure) are mixed as pixels are; integers (class numbers) come from
+                whichever image gives most to the pixel.
             pool_masks: where partners come from; `masks` by default.
 
         Raises:
@@ -318,8 +318,8 @@ def combine_targets(
 
     Args:
         parts: targets and weights of each contributor.
-        policy: "interpolate": sum of weight times target. "union": the largest target of all with a weight above zero.
-            "threshold": the largest target of all with a weight of at least `VISIBLE`, or of the heaviest where none has.
+        policy: "interpolate": sum of weight times target. "union": the largest target of all with a weight above
+            zero. "threshold": the largest of all with a weight of at least `VISIBLE`, or of the heaviest if none has.
 
     Example:
         >>> own, partner = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])

@@ -126,6 +126,10 @@ class Classical:
             images = torch.addcmul(shift, images, factor)
         return images.clamp(0.0, 1.0)
 
+    def warp(self, plan: AugmentPlan) -> Float[Tensor, "B 2 3"] | None:
+        """Return how a plan moves pixels, from output to input coordinates in [-1, 1]; None where nothing moves."""
+        return plan.warp if bool(plan.moved.any()) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoAugmentation:
@@ -138,6 +142,9 @@ class NoAugmentation:
     def apply(self, images: Float[Tensor, "B C H W"], plan: Any) -> Float[Tensor, "B C H W"]:
         """Return the images."""
         return images
+
+    def warp(self, plan: Any) -> None:
+        """Return None: nothing moves."""
 
 
 AUGMENTATIONS: dict[str, type] = {"none": NoAugmentation, "classical": Classical}

@@ -1,9 +1,9 @@
 """What the label becomes: rules from a mask to the share that each row keeps of its own label.
 
-    area    mean of the mask: what the eye sees
-    mass    share of the importance that the mask keeps: sum(m A_own) / (sum(m A_own) + sum((1 - m) A_partner))
-    keep    1: the label stays the row's own
-    remix   area, but the rarer class takes all where the other's is much larger and its share small
+area    mean of the mask: what the eye sees
+mass    share of the importance that the mask keeps: sum(m A_own) / (sum(m A_own) + sum((1 - m) A_partner))
+keep    1: the label stays the row's own
+remix   area, but the rarer class takes all where the other's is much larger and its share small
 """
 
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What all mixing methods share: pairing x mask x label rule, chosen freely; a method's own file says where pixels go."""
+"""What all mixing methods share: pairing x mask x label rule; a method's own file says where pixels come from."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace

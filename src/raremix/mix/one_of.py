@@ -45,7 +45,9 @@ class OneOf(Mixer):
                 f"one_of has {len(self.mixers)} mixers and probabilities {list(weights)}: give each one a number >= 0"
             )
         if len({mixer.streams for mixer in self.mixers}) > 1:
-            raise ConfigError("the mixers of one_of draw their images from different streams: put them in arms of their own")
+            raise ConfigError(
+                "the mixers of one_of draw their images from different streams: put them in arms of their own"
+            )
 
     @property
     def streams(self) -> Streams:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,9 @@ from torch.nn import functional
 from raremix.core.errors import ConfigError
 from raremix.core.types import Batch
 
-PairingName = Literal["any", "different_class", "same_class", "tail_with_head", "most_dissimilar", "synthetic_with_real"]
+PairingName = Literal[
+    "any", "different_class", "same_class", "tail_with_head", "most_dissimilar", "synthetic_with_real"
+]
 
 GRID = 16
 """Side of the maps that `most_dissimilar` compares."""
@@ -30,11 +32,17 @@ class Pairs:
     is_paired: Bool[np.ndarray, " rows"] | None = None
 
 
+@runtime_checkable
 class Pairing(Protocol):
     """Choose a partner for every row of a batch."""
 
     def __call__(
-        self, batch: Batch, pool: Batch, *, rng: np.random.Generator, class_counts: Float[np.ndarray, " K"] | None = None
+        self,
+        batch: Batch,
+        pool: Batch,
+        *,
+        rng: np.random.Generator,
+        class_counts: Float[np.ndarray, " K"] | None = None,
     ) -> Pairs:
         """Draw partners from the pool."""
         ...

@@ -28,13 +28,14 @@ from raremix.evaluate.decide import ValidationRows, choose_thresholds
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.score import score
 from raremix.models import Classifier, ClassifierCard, save_classifier
+from raremix.study.feeds import make_feed, make_guide
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import ArmSpec, StudySpec, augmentation_of, loss_of, mixer_of, sampler_of
-from raremix.train import Classification, Feed, FitResult, TrainSpec, fit
+from raremix.study.spec import ArmSpec, StudySpec, loss_of, mixer_of
+from raremix.train import Classification, FitResult, TrainSpec, fit
 from raremix.train.inference import predict_logits
 from raremix.train.loop import make_fabric, resolve_precision
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
 
 RESULT_FILES = ("predictions.parquet", "result.json", "timing.json")
@@ -125,7 +126,9 @@ def run_job(
         _launch(spec, job, folder=folder, cache=cache, train=train, should_stop=should_stop)
     else:
         fabric = make_fabric(train)
-        train_and_predict(fabric, spec, prepared, job, folder=folder, progress=progress, should_stop=should_stop)
+        train_and_predict(
+            fabric, spec, prepared, job, folder=folder, cache=cache, progress=progress, should_stop=should_stop
+        )
     return result
 
 
@@ -171,7 +174,7 @@ def _rank(fabric: Fabric, *, spec: StudySpec, job: Job, folder: Path, cache: Pat
     signal.signal(signal.SIGINT, interrupted)
     try:
         prepared = prepare(spec, cache=cache, fold=job.fold)
-        train_and_predict(fabric, spec, prepared, job, folder=folder, should_stop=stop.is_set)
+        train_and_predict(fabric, spec, prepared, job, folder=folder, cache=cache, should_stop=stop.is_set)
     except RaremixError as error:
         errors.put((isinstance(error, StoppedError), str(error)))
         raise
@@ -184,6 +187,7 @@ def train_and_predict(
     job: Job,
     *,
     folder: Path,
+    cache: Path,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -192,18 +196,24 @@ def train_and_predict(
     arm, manifest = spec.arm(job.arm), prepared.manifest
     train, card = spec.train_of(arm), manifest.card
     model = build_model(spec, prepared, arm, seed=job.seed)
+    counts = tuple(float(n) for n in manifest.class_counts("train"))
+    mixer = mixer_of(arm, class_counts=counts)
+    feed = make_feed(spec, prepared, arm, seed=job.seed, rank=fabric.global_rank, ranks=fabric.world_size)
     task = Classification(
         modules={"classifier": model},
         optimizers={"classifier": make_optimizer(model, train)},
-        criterion=loss_of(arm, task=card.task, class_counts=tuple(float(n) for n in manifest.class_counts("train"))),
-        mixer=mixer_of(arm),
+        criterion=loss_of(arm, task=card.task, class_counts=counts),
+        mixer=mixer,
         seed=job.seed,
+        steps=train.steps,
         rank=fabric.global_rank,
+        guide=make_guide(arm, prepared, feed, cache=cache),
+        repeat=feed.repeat,
     )
     metric = selection_metric(spec, card.task)
     fitted = fit(
         task,
-        make_feed(spec, prepared, arm, seed=job.seed, rank=fabric.global_rank, ranks=fabric.world_size),
+        feed,
         spec=train,
         fabric=fabric,
         folder=folder,
@@ -245,24 +255,6 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
         )
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"train.optimizer = {train.optimizer!r}: {error}") from None
-
-
-def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, rank: int = 0, ranks: int = 1) -> Feed:
-    """Build what makes an arm's batches."""
-    manifest = prepared.manifest
-    ids = manifest.rows("train")
-    targets = manifest.targets(ids)
-    return Feed(
-        images=prepared.cache,
-        ids=ids,
-        targets=targets,
-        sampler=sampler_of(arm, targets=targets, seed=seed),
-        augmentation=augmentation_of(arm, modality=manifest.card.modality),
-        batch_size=spec.train.batch_size,
-        seed=seed,
-        rank=rank,
-        ranks=ranks,
-    )
 
 
 def _signed(metric: str) -> str:

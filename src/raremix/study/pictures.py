@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from raremix.core.random import rng
-from raremix.study.jobs import make_feed
+from raremix.study.feeds import make_feed, make_guide
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec, mixer_of
 
@@ -63,10 +63,14 @@ def arm_batch(spec: StudySpec, prepared: Prepared, arm_name: str) -> dict[str, A
     """Draw the first images of an arm's first batch, as the network sees them, with their mixed labels."""
     arm = spec.arm(arm_name)
     seed = spec.seeds[0]
-    batch = make_feed(spec, prepared, arm, seed=seed).batch(0)
-    mixed = mixer_of(arm).plan(batch, batch, rng=rng(seed, "mix", 0, 0)).apply(batch)
+    feed = make_feed(spec, prepared, arm, seed=seed)
+    guide = make_guide(arm, prepared, feed, cache=prepared.cache.folder.parent.parent)
+    batch = feed.batch(0) if guide is None else guide.attach(feed.batch(0))
+    pool = batch if batch.pool is None else batch.pool
+    counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
+    mixed = mixer_of(arm, class_counts=counts).plan(batch, pool, rng=rng(seed, "mix", 0, 0)).apply(batch, pool)
     count = min(PER_ARM, len(mixed.images))
-    values = (mixed.images[:count].clamp(0, 1) * 255).round().byte().numpy()
+    values = (mixed.images[:count].detach().clamp(0, 1) * 255).round().byte().numpy()
     classes = prepared.manifest.card.classes
     return {
         "arm": arm_name,

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from raremix.core.features import forward_mixed
 from raremix.core.protocols import Loss, Mixer
 from raremix.core.random import rng
 from raremix.core.types import Batch
+from raremix.train.checkpoint import unwrap
+from raremix.train.guide import Guide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,21 +23,45 @@ class Classification:
         modules: {"classifier": the model}, images in [0, 1] -> logits.
         optimizers: {"classifier": its optimiser}.
         criterion: loss on soft targets.
-        mixer: mixes every training batch with itself.
+        mixer: mixes every training batch with itself, or with its pool.
         seed: the run's seed.
+        steps: optimiser steps of the whole training, for mixers that follow a schedule.
         rank: this process's number; pairs are drawn within its slice of the batch.
+        guide: keeps importance maps for the mixer, or None.
+        repeat: steps after which the same draws come again (a fixed mixed set; the feed repeats likewise), or None.
     """
 
     modules: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, Optimizer]
     criterion: Loss
     mixer: Mixer
     seed: int
+    steps: int = 1
     rank: int = 0
     averaged: tuple[str, ...] = ("classifier",)
+    guide: Guide | None = None
+    repeat: int | None = None
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """The kept importance maps, where they change."""
+        return {} if self.guide is None else self.guide.memory
 
     def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
         """Return the loss of a mixed batch."""
-        plan = self.mixer.plan(batch, batch, rng=rng(self.seed, "mix", step, self.rank))
-        mixed = plan.apply(batch)
-        return {"loss": self.criterion(self.modules[phase](mixed.images), mixed.targets)}
+        mixer = self.mixer.at_step(step, steps=self.steps)
+        if self.guide is not None:
+            batch = self.guide.attach(batch)
+        pool = batch if batch.pool is None else batch.pool
+        address = step if self.repeat is None else step % self.repeat
+        plan = mixer.plan(batch, pool, rng=rng(self.seed, "mix", address, self.rank))
+        if self.guide is not None:
+            self.guide.watch(batch, plan)
+        model = self.modules[phase]
+        logits, targets = forward_mixed(model, batch, plan, pool, network=unwrap(model))
+        return {"loss": self.criterion(logits, targets)}
+
+    def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
+        """Bring the kept importance maps up to date."""
+        if self.guide is not None:
+            self.guide.after_step(step, averaged)

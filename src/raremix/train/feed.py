@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from raremix.core.errors import ConfigError
 from raremix.core.random import rng
@@ -45,6 +45,10 @@ class Augmentation(Protocol):
         """Make the changes."""
         ...
 
+    def warp(self, plan: Any) -> Float[torch.Tensor, "B 2 3"] | None:
+        """Return how a plan moves pixels, from output to input coordinates; None where it does not."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
@@ -62,6 +66,10 @@ class Feed:
         batch_size: images in the global batch.
         seed: the run's seed.
         rank, ranks: which slice this process takes of how many.
+        is_synthetic: which training rows were generated, or None where all are real.
+        repeat: number of steps after which the same batches come again, or None.
+        stream: number of the stream that augmentation is drawn from; a pool has one of its own.
+        pool: makes the batches that partners are drawn from, or None for the batch itself.
 
     Raises:
         ConfigError: if the batch cannot be shared out evenly.
@@ -76,6 +84,10 @@ class Feed:
     seed: int
     rank: int = 0
     ranks: int = 1
+    is_synthetic: Bool[np.ndarray, " n"] | None = None
+    repeat: int | None = None
+    stream: int = 0
+    pool: "Feed | None" = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.batch_size % self.ranks:
@@ -83,18 +95,23 @@ class Feed:
 
     def batch(self, step: int) -> Batch:
         """Return this rank's slice of the batch of a step, on the CPU."""
+        step = step if self.repeat is None else step % self.repeat
         size = self.batch_size // self.ranks
         mine = slice(self.rank * size, (self.rank + 1) * size)
         rows = self.sampler.row(np.arange(step * self.batch_size, (step + 1) * self.batch_size)[mine])
         ids = self.ids[rows]
-        images = to_float(self.images.take(ids))
+        images, warp = to_float(self.images.take(ids)), None
         if self.augmentation is not None:
-            plan = self.augmentation.plan(self.batch_size, rng=rng(self.seed, "augment", step))
-            images = self.augmentation.apply(images, plan[mine])
+            address = (step, self.stream) if self.stream else (step,)
+            plan = self.augmentation.plan(self.batch_size, rng=rng(self.seed, "augment", *address))[mine]
+            images, warp = self.augmentation.apply(images, plan), self.augmentation.warp(plan)
         return Batch(
             images=images,
             targets=torch.from_numpy(self.targets[rows]).float(),
             ids=torch.from_numpy(ids),
+            warp=warp,
+            is_synthetic=None if self.is_synthetic is None else torch.from_numpy(self.is_synthetic[rows]),
+            pool=None if self.pool is None else self.pool.batch(step),
         )
 
     def batches(self, first: int, last: int, *, workers: int = 0, prefetch: int = 2) -> Iterator[Batch]:

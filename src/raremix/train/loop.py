@@ -231,6 +231,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
             batch = _to_device(cpu_batch, fabric, channels_last=spec.channels_last)
             losses = _step(task, batch, movers, base_rates, fabric, step=step, factor=factor, clip=spec.clip)
             update_averages(task, averages, decay=spec.average, step=step)
+            task.after_step(step, {name: averages.get(name, module) for name, module in task.modules.items()})
             seconds, done = seconds + time.perf_counter() - started, done + 1
 
             if (step + 1) % log_every == 0 or step + 1 == spec.steps:
@@ -365,6 +366,7 @@ def _snapshot(
     tensors = {f"modules/{name}": checkpoint.plain_state(module) for name, module in task.modules.items()}
     tensors |= {f"average/{name}": checkpoint.plain_state(module) for name, module in averages.items()}
     tensors |= {f"best/{name}": weights for name, weights in best.weights.items()}
+    tensors["memory"] = task.memory
     settings = {}
     for name, optimizer in optimizers.items():
         tensors[f"optimizers/{name}"], settings[name] = checkpoint.pack_optimizer(optimizer)
@@ -382,6 +384,8 @@ def _restore(
         checkpoint.unwrap(module).load_state_dict(snapshot.tensors.get(f"modules/{name}", {}))
     for name, average in averages.items():
         average.load_state_dict(snapshot.tensors.get(f"average/{name}", {}))
+    for name, kept in task.memory.items():
+        kept.copy_(snapshot.tensors["memory"][name])
     for name, optimizer in optimizers.items():
         tensors = snapshot.tensors.get(f"optimizers/{name}", {})
         checkpoint.unpack_optimizer(optimizer, tensors, snapshot.state["optimizers"][name])

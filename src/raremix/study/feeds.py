@@ -1,0 +1,138 @@
+"""What a training run is fed with: batches, the pool that partners come from, and importance maps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from raremix.core import files
+from raremix.core.errors import ConfigError
+from raremix.core.random import torch_seed
+from raremix.core.types import Progress, Stream
+from raremix.study.prepare import Prepared
+from raremix.study.spec import (
+    ArmSpec,
+    KeptImportance,
+    StudySpec,
+    augmentation_of,
+    kept_importance_of,
+    mixer_of,
+    sampler_of,
+)
+from raremix.train import Feed
+from raremix.train.feed import to_float
+from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, store
+
+# Raise when the maps of an entry would change for the same settings.
+MAPS_VERSION = 1
+
+
+def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, rank: int = 0, ranks: int = 1) -> Feed:
+    """Build what makes an arm's batches, from the streams that its mixer asks for.
+
+    Raises:
+        ConfigError: if a stream has no images.
+    """
+    streams = mixer_of(arm).streams
+    repeat = None if streams.repeat is None else max(1, streams.repeat // spec.train.batch_size)
+    pool = None
+    if streams.pool is not None:
+        pool = _feed(spec, prepared, arm, streams.pool, seed=seed, rank=rank, ranks=ranks, repeat=repeat, number=1)
+    return _feed(spec, prepared, arm, streams.own, seed=seed, rank=rank, ranks=ranks, repeat=repeat, pool=pool)
+
+
+def make_guide(
+    arm: ArmSpec, prepared: Prepared, feed: Feed, *, cache: Path, progress: Progress | None = None
+) -> Guide | None:
+    """Build what keeps importance maps for an arm's mixer, if it asks for maps that are kept."""
+    kept = kept_importance_of(arm)
+    if kept is None:
+        return None
+    rows = int(prepared.manifest.ids.max()) + 1  # a thinned manifest keeps the ids of the whole one
+    where = f"arm.{arm.name}.mix.importance"
+    if kept.table["name"] == "input_gradient":
+        return GradientMaps(maps=empty_maps(rows, grid=kept.grid))
+    if not kept.needs_model:
+        return KeptMaps(maps=computed_maps(kept, prepared, cache=cache, where=where, progress=progress))
+    ids = prepared.manifest.rows("train")
+    return RefreshedMaps(
+        maps=empty_maps(rows, grid=kept.grid),
+        draw=lambda model: kept.build(where=where, model=model),
+        images=prepared.cache,
+        ids=ids,
+        targets=np.nan_to_num(prepared.manifest.targets(ids)),
+        every=max(1, round(kept.every * len(ids) / feed.batch_size)),
+    )
+
+
+def computed_maps(
+    kept: KeptImportance, prepared: Prepared, *, cache: Path, where: str, progress: Progress | None = None
+) -> UInt8[Tensor, "N 1 g g"]:
+    """Return the maps of all training images, computed once and kept beside the image cache."""
+    manifest = prepared.manifest
+    ids = manifest.rows("train")
+    key = files.hash_value([MAPS_VERSION, kept.table, kept.grid, prepared.cache.folder.name, ids.tolist()])
+    folder = cache / "importance" / key[:32]
+    shape = (int(manifest.ids.max()) + 1, 1, kept.grid, kept.grid)
+    if folder.exists():
+        files.verify(folder, advice="delete it, and it will be made again")
+        return torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
+    draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid)
+    targets = np.nan_to_num(manifest.targets(ids))
+    for start in range(0, len(ids), 64):
+        chosen = ids[start : start + 64]
+        images = to_float(prepared.cache.take(chosen))
+        store(maps, torch.from_numpy(chosen), draw(images, torch.from_numpy(targets[start : start + 64]).float()))
+        if progress is not None:
+            progress("importance maps", start + len(chosen), len(ids))
+    files.folder(folder.parent)
+    with files.atomic_folder(folder) as draft:
+        files.write_bytes(draft / "maps.raw", maps.numpy().tobytes())
+        files.seal(draft, ["maps.raw"])
+    return maps
+
+
+def _feed(
+    spec: StudySpec,
+    prepared: Prepared,
+    arm: ArmSpec,
+    stream: Stream,
+    *,
+    seed: int,
+    rank: int,
+    ranks: int,
+    repeat: int | None,
+    number: int = 0,
+    pool: Feed | None = None,
+) -> Feed:
+    manifest = prepared.manifest
+    ids = manifest.rows("train")
+    is_synthetic = manifest.frame["origin"].to_numpy()[manifest.positions(ids)] == "synthetic"
+    if stream.origin != "any":
+        chosen = is_synthetic == (stream.origin == "synthetic")
+        ids, is_synthetic = ids[chosen], is_synthetic[chosen]
+    if not len(ids):
+        raise ConfigError(
+            f"arm.{arm.name}.mix = {arm.mix['name']!r} mixes with {stream.origin} images, and the training split has "
+            'none: add rows whose column "origin" says so'
+        )
+    targets = manifest.targets(ids)
+    table = arm if stream.sampling is None else replace(arm, sampler={"name": stream.sampling})
+    return Feed(
+        images=prepared.cache,
+        ids=ids,
+        targets=targets,
+        sampler=sampler_of(table, targets=targets, seed=torch_seed(seed, "sample", number) if number else seed),
+        augmentation=augmentation_of(arm, modality=manifest.card.modality),
+        batch_size=spec.train.batch_size,
+        seed=seed,
+        rank=rank,
+        ranks=ranks,
+        is_synthetic=is_synthetic if is_synthetic.any() else None,
+        repeat=repeat,
+        stream=number,
+        pool=pool,
+    )
