@@ -16,6 +16,8 @@ from torch import Tensor
 # torch splits a loop between threads in pieces of 32768 elements (at::internal::GRAIN_SIZE): below two pieces per row,
 # a pass over all rows is faster than a call per row.
 LONG_ROW = 2 * 32768
+# Up to this length all spans of a side are kept in a table, of 1 MiB at most.
+SHORT_SIDE = 64
 # Up to so many values per row, mixing all rows by one map is faster than copying a box per row.
 SHORT_ROW = 4096
 # glibc returns large blocks to the system when they are freed, from 32 MiB (DEFAULT_MMAP_THRESHOLD_MAX) always.
@@ -104,6 +106,40 @@ def paste(
     return mixed
 
 
+def blend_by_mask(
+    images: Float[Tensor, "B C H W"],
+    pool: Float[Tensor, "P C H W"],
+    *,
+    own: Int[Tensor, " R"],
+    partner: Int[Tensor, " R"],
+    mask: Float[Tensor, "R 1 H W"],
+) -> Float[Tensor, "R C H W"]:
+    """Blend rows pixel by pixel: mask * images[own] + (1 - mask) * pool[partner].
+
+    Args:
+        images: where `own` points.
+        pool: where `partner` points.
+        own, partner: rows.
+        mask: share that each pixel keeps of its own image, in [0, 1].
+
+    Example:
+        >>> x = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 1, 1, 2)
+        >>> mask = torch.tensor([[[[0.25, 1.0]]]])
+        >>> blend_by_mask(x, x, own=torch.tensor([0]), partner=torch.tensor([1]), mask=mask).flatten()
+        tensor([0.7500, 0.0000])
+    """
+    if not _is_plain(images, pool, mask) or images.element_size() < 4:
+        return lerp(take_rows(pool, partner), take_rows(images, own), mask)
+    mixed, mask = empty_rows(own.shape[0], like=images), mask.to(images.dtype)
+    if mixed.stride(0) >= LONG_ROW:
+        rows, pool_rows = images.unbind(), pool.unbind()
+        for out, i, j, kept in zip(mixed.unbind(), own.tolist(), partner.tolist(), mask.unbind(), strict=True):
+            torch.lerp(pool_rows[j], rows[i], kept, out=out)
+        return mixed
+    torch.index_select(pool, 0, partner.cpu(), out=mixed)
+    return torch.lerp(mixed, take_rows(images, own), mask, out=mixed)
+
+
 def lerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
     """Compute share * end + (1 - share) * start; half precision in float32, so that the share is not rounded first."""
     share = share.to(device=end.device, dtype=torch.promote_types(end.dtype, torch.float32), non_blocking=True)
@@ -115,10 +151,16 @@ def lerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
 
 
 def take_rows(values: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
-    """Return rows of a tensor, itself where they are `all_rows`; the rows may lie on another device."""
+    """Return rows of a tensor, itself where they are `all_rows`; the rows may lie on another device.
+
+    Images keep their memory format.
+    """
     if _is_all_rows(rows, values):
         return values
-    return values.index_select(0, rows.to(values.device, non_blocking=True))
+    rows = rows.to(values.device, non_blocking=True)
+    if values.ndim == 4 and _memory_format(values) == torch.channels_last:
+        return values.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return values.index_select(0, rows)
 
 
 def inside_boxes(
@@ -131,13 +173,26 @@ def inside_boxes(
         height, width: size of the image in pixels.
         device: where the map is made.
     """
-    edges, places = boxes.numpy()[:, :, None], np.arange(max(height, width), dtype=np.int32)
-    spans = ((places >= edges[:2]) & (places < edges[2:])).astype(np.float32)
-    rows, columns = (
-        torch.from_numpy(spans[0, :, None, :height, None]),
-        torch.from_numpy(spans[1, :, None, None, :width]),
-    )
+    top, left, bottom, right = boxes.numpy()
+    rows = torch.from_numpy(_spans(top, bottom, height)[:, None, :, None])
+    columns = torch.from_numpy(_spans(left, right, width)[:, None, None, :])
     return rows.to(device, non_blocking=True) * columns.to(device, non_blocking=True)
+
+
+def _spans(first: Int[np.ndarray, " R"], last: Int[np.ndarray, " R"], length: int) -> Float[np.ndarray, "R {length}"]:
+    """Return rows that are 1 from `first` to before `last`, and 0 elsewhere."""
+    if length <= SHORT_SIDE:
+        return _all_spans(length)[first * (length + 1) + last]
+    places = np.arange(length, dtype=np.int32)
+    return ((places >= first[:, None]) & (places < last[:, None])).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _all_spans(length: int) -> Float[np.ndarray, "S {length}"]:
+    """Return every span there is in `length` places; looking one up takes a third of the time of making it."""
+    first, last = np.divmod(np.arange((length + 1) ** 2)[:, None], length + 1)
+    places = np.arange(length)
+    return ((places >= first) & (places < last)).astype(np.float32)
 
 
 @lru_cache(maxsize=64)

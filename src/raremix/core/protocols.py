@@ -133,6 +133,32 @@ class ImportanceMap(Protocol):
 
 
 @runtime_checkable
+class ImageTranslator(Protocol):
+    """Show what images would look like if they belonged to other classes."""
+
+    def __call__(
+        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], *, rng: np.random.Generator
+    ) -> Float[Tensor, "B C H W"]:
+        """Return translated images.
+
+        Args:
+            images: values in [0, 1].
+            targets: the classes that the translations are to show.
+            rng: the stream to draw styles and latents from.
+        """
+        ...
+
+
+@runtime_checkable
+class ImageReconstructor(ImageTranslator, Protocol):
+    """A translator that can also draw images as what they are, so that its errors can be told from its changes."""
+
+    def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Return the images as the translator draws them when nothing is to change."""
+        ...
+
+
+@runtime_checkable
 class Trainable(Protocol):
     """What the one training loop trains: a classifier or a generator.
 

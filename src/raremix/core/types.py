@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raremix.core.errors import DataError
-from raremix.core.pixels import all_rows, blend, inside_boxes, lerp, paste, take_rows
+from raremix.core.pixels import all_rows, blend, blend_by_mask, inside_boxes, lerp, paste, take_rows
 
 Task = Literal["binary", "multiclass", "multilabel"]
 Split = Literal["train", "validation", "test"]
@@ -134,9 +134,9 @@ class Boxes:
 
     def share(self) -> Float[Tensor, " R"]:
         """Return the share of its own pixels that each row keeps: pixels outside the box / pixels of the image."""
-        heights, widths = self.edges[2:].numpy() - self.edges[:2].numpy()
+        top, left, bottom, right = self.edges.numpy()
         pixels = self.height * self.width
-        return torch.from_numpy(((pixels - heights * widths) / pixels).astype(np.float32))
+        return torch.from_numpy(np.divide(pixels - (bottom - top) * (right - left), pixels, dtype=np.float32))
 
     def to_mask(self, *, device: torch.device | None = None) -> Float[Tensor, "R 1 H W"]:
         """Return the share that each pixel keeps of its own image: 0 inside the box, 1 outside."""
@@ -153,6 +153,7 @@ class MixPlan:
         partner: row of the pool that fills the rest.
         mask: share each pixel keeps of its own image; 1 x 1 for a blend, a patch grid, or full size.
         weight: share each row keeps of its own label.
+        own_images: the own pixels where a method warps them, row by row.
         partner_images: the partner's pixels where a method warps them.
         partner_weight: share of the partner's label; None: what `weight` and `others` leave.
         others: what further images give; the partner fills what `mask` and these leave.
@@ -164,6 +165,7 @@ class MixPlan:
     partner: Int[Tensor, " R"]
     mask: Float[Tensor, "R 1 h w"] | Boxes
     weight: Float[Tensor, " R"]
+    own_images: Float[Tensor, "R C H W"] | None = None
     partner_images: Float[Tensor, "R C H W"] | None = None
     partner_weight: Float[Tensor, " R"] | None = None
     others: Others | None = None
@@ -181,7 +183,7 @@ class MixPlan:
             A new batch of R rows in the memory format of the batch's images; `ids` are those of the own rows.
 
         Raises:
-            DataError: if pool, boxes or warped partners do not have the shape of the batch.
+            DataError: if pool, boxes or warped images do not have the shape of the batch.
         """
         pool = batch if pool is None else pool
         self._check(batch, pool)
@@ -199,6 +201,10 @@ class MixPlan:
             pool_targets: where `partner` points; `targets` by default.
         """
         pool_targets = targets if pool_targets is None else pool_targets
+        if self._is_plain(targets, pool_targets):
+            mixed = _mix_tables(targets, pool_targets, self)
+            if mixed is not None:
+                return mixed
         own, partner = take_rows(targets, self.own), take_rows(pool_targets, self.partner)
         weight = self.weight.to(targets.device, non_blocking=True)
         if self.partner_weight is None and self.others is None and self.policy == "interpolate":
@@ -237,10 +243,10 @@ class MixPlan:
             pool_masks: where partners come from; `masks` by default.
 
         Raises:
-            DataError: if the method warps its partners, so that their masks no longer lie where they were.
+            DataError: if the method warps images, so that their masks no longer lie where they were.
         """
-        if self.partner_images is not None:
-            raise DataError("this method warps the partner's pixels: its masks cannot ride along; mix by another")
+        if self.own_images is not None or self.partner_images is not None:
+            raise DataError("this method warps the pixels: masks cannot ride along; mix by another")
         pool_masks = masks if pool_masks is None else pool_masks
         own, partner = take_rows(masks, self.own), take_rows(pool_masks, self.partner)
         height, width = masks.shape[-2:]
@@ -257,6 +263,12 @@ class MixPlan:
             mixed, most = torch.where(share > most, value, mixed), torch.maximum(share, most)
         return mixed
 
+    def _is_plain(self, targets: Tensor, pool_targets: Tensor) -> bool:
+        values = (targets, pool_targets, self.weight)
+        is_float = all(value.dtype == torch.float32 and not value.requires_grad for value in values)
+        is_pair = self.partner_weight is None and self.others is None and self.policy == "interpolate"
+        return is_pair and is_float and all(value.device.type == "cpu" for value in values)
+
     def _each(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         return iter(()) if self.others is None else self.others.each(device)
 
@@ -267,6 +279,8 @@ class MixPlan:
 
     def _mix(self, images: Tensor, pool: Tensor) -> Tensor:
         own, partner, mask = self.own, self.partner, self.mask
+        if self.own_images is not None:
+            images, own = self.own_images.to(images), all_rows(len(own))
         if self.partner_images is not None:
             others = take_rows(self.partner_images.to(images), all_rows(len(own)))
             return self._mix_pair(images, others, mask, own=own, partner=all_rows(len(own)))
@@ -282,14 +296,16 @@ class MixPlan:
         if mask.shape[-2:] == (1, 1):
             return blend(images, pool, own=own, partner=partner, share=mask.reshape(-1))
         full = resize_mask(mask.to(images.device, non_blocking=True), images.shape[-2], images.shape[-1])
-        return lerp(take_rows(pool, partner), take_rows(images, own), full)
+        return blend_by_mask(images, pool, own=own, partner=partner, mask=full)
 
     def _check(self, batch: Batch, pool: Batch) -> None:
         shape, others = batch.images.shape[1:], {"pool": pool.images.shape[1:]}
         if isinstance(self.mask, Boxes):
             others["boxes"] = torch.Size([shape[0], self.mask.height, self.mask.width])
-        if self.partner_images is not None:
-            others["partner_images"] = self.partner_images.shape[1:]
+        for name in ("own_images", "partner_images"):
+            warped = getattr(self, name)
+            if warped is not None:
+                others[name] = warped.shape[1:]
         for name, other in others.items():
             if other != shape:
                 raise DataError(
@@ -300,14 +316,20 @@ class MixPlan:
             raise DataError(f"pool has {pool_classes} classes, the batch {classes}: take both from one manifest")
 
 
+def _mix_tables(targets: Tensor, pool_targets: Tensor, plan: MixPlan) -> Tensor | None:
+    """Blend targets on the CPU, where numpy is done with a table this small before torch begins; None if any is NaN."""
+    own, partner = targets.numpy(), pool_targets.numpy()[plan.partner.numpy()]
+    own = own if plan.own is all_rows(len(own)) else own[plan.own.numpy()]
+    mixed = partner + (own - partner) * plan.weight.numpy()[:, None]
+    return None if np.isnan(mixed).any() else torch.from_numpy(mixed)
+
+
 def mix_targets(
     own: Float[Tensor, "R K"], partner: Float[Tensor, "R K"], weight: Float[Tensor, " R"]
 ) -> Float[Tensor, "R K"]:
     """Blend targets; NaN only where a contributor with a weight above zero is NaN."""
     share = weight[:, None]
     mixed = lerp(partner, own, share)
-    if mixed.device.type == "cpu" and not np.isnan(mixed.detach().numpy()).any():
-        return mixed  # as nearly always, and elsewhere asking would wait for the device
     return torch.where(share == 1, own, torch.where(share == 0, partner, mixed))
 
 

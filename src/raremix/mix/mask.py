@@ -1,5 +1,7 @@
 """Where each pixel comes from: masks, as the share that a pixel keeps of its own image, and boxes."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -43,5 +45,12 @@ def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng
     edges = np.empty((4, share.size))
     np.subtract(centre, half, out=edges[:2])
     np.add(centre, half, out=edges[2:])
-    edges = np.minimum(np.maximum(edges, 0.0), 1.0) * ((height,), (width,), (height,), (width,))
-    return Boxes(edges=torch.from_numpy(np.rint(edges).astype(np.int32)), height=height, width=width)
+    np.maximum(edges, 0.0, out=edges)
+    np.minimum(edges, 1.0, out=edges)
+    edges *= _sides(height, width)
+    return Boxes(edges=torch.from_numpy(np.rint(edges, out=edges).astype(np.int32)), height=height, width=width)
+
+
+@lru_cache(maxsize=64)
+def _sides(height: int, width: int) -> Float[np.ndarray, "4 1"]:
+    return np.array([[height], [width], [height], [width]], dtype=np.float64)
