@@ -1,11 +1,8 @@
 """A run that is cut short, however and however often, ends as if nothing had happened."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 from tests.core.faults import CountingDisk
+from tests.killer import Killer
 from tests.train.toys import SPEC, Toy
 
 from raremix.core import files
@@ -262,42 +260,6 @@ def test_a_seed_does_not_know_of_others(tmp_path: Path) -> None:
 # R1
 
 
-class Killer:
-    """Runs the toy in processes, and kills them."""
-
-    def __init__(self) -> None:
-        root = Path(__file__).parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.train.killable"],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._answer() == "ready"
-
-    def run(self, folder: Path, toy: dict[str, Any], *, kill_after: float | None = None) -> int:
-        """Run until the end, or until a moment in seconds; return the exit code."""
-        assert self.process.stdin is not None
-        request = {"folder": str(folder), "toy": toy, "kill_after": kill_after}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self._answer())
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-
 @pytest.fixture(scope="module")
 def killer() -> Iterator[Killer]:
     found = Killer()
@@ -315,11 +277,11 @@ def survive(killer: Killer, root: Path, *, mixer: str, steps: int, kills: int, s
         return {"mixer": mixer, "spec": spec, "metric": "auroc" if seed % 2 else None}
 
     started = time.monotonic()
-    assert killer.run(root / "whole", toy()) == 0
+    assert killer.run(root / "whole", toy=toy()) == 0
     duration = time.monotonic() - started
     killed = 0
     for _ in range(20 * kills):
-        code = killer.run(root / "cut", toy(), kill_after=chance.uniform(0.02, 0.6) * duration)
+        code = killer.run(root / "cut", toy=toy(), kill_after=chance.uniform(0.02, 0.6) * duration)
         assert code in {0, -signal.SIGKILL}
         killed += code != 0
         if code == 0 and killed < kills:
@@ -329,7 +291,7 @@ def survive(killer: Killer, root: Path, *, mixer: str, steps: int, kills: int, s
         elif killed >= kills:
             break
     assert killed >= kills
-    assert killer.run(root / "cut", toy()) == 0
+    assert killer.run(root / "cut", toy=toy()) == 0
     assert_same(root / "cut", root / "whole")
     strays = [path for path in (root / "cut").rglob("*") if files.TEMP_MARK in path.name]
     assert strays == []

@@ -1,8 +1,8 @@
-"""Run the toy in processes that are made to be killed.
+"""Run a toy or a study in processes that are made to be killed.
 
 One process imports everything once and forks a child for every request on its standard input, so that a kill costs no
-new import. A request is a JSON line: {"folder": ..., "toy": {...}}; the answers are the child's number when it begins,
-and how it ended.
+new import. A request is a JSON line: {"folder": ..., "toy": {...}} or {"folder": ..., "study": {...}}, and "kill_after"
+in seconds or null; the answer is how the child ended.
 """
 
 import json
@@ -16,9 +16,14 @@ from pathlib import Path
 
 from tests.train.toys import SPEC, Toy
 
+from raremix.study import parse_study, run_study
+
 
 def child(request: dict[str, object]) -> None:
     folder = Path(str(request["folder"]))
+    if "study" in request:
+        run_study(parse_study(request["study"], base=folder), runs=folder / "runs", cache=folder / "cache")  # type: ignore[arg-type]
+        return
     changes = dict(request["toy"])  # type: ignore[call-overload]
     spec = replace(SPEC, **changes.pop("spec"))
     ran = Toy(spec=spec, **changes).run(folder)
