@@ -83,7 +83,7 @@ def computed_maps(
     draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid)
     targets = np.nan_to_num(manifest.targets(ids))
     for start in range(0, len(ids), 64):
-        chosen = ids[start : start + 64]
+        chosen = ids[start : start + 64].copy()  # the manifest's own column cannot be written to
         images = to_float(prepared.cache.take(chosen))
         store(maps, torch.from_numpy(chosen), draw(images, torch.from_numpy(targets[start : start + 64]).float()))
         if progress is not None:

@@ -75,7 +75,7 @@ def arm_batch(spec: StudySpec, prepared: Prepared, arm_name: str) -> dict[str, A
     return {
         "arm": arm_name,
         "pngs": [to_png(image) for image in values],
-        "captions": [_caption(mixed.targets[i].numpy(), classes) for i in range(count)],
+        "captions": [caption(mixed.targets[i].numpy(), classes) for i in range(count)],
     }
 
 
@@ -122,17 +122,18 @@ def worst_errors(
     ]
 
 
-def to_png(image: np.ndarray) -> str:
+def to_png(image: np.ndarray, *, side: int | None = SIDE) -> str:
     """Encode an image as a PNG thumbnail in base64.
 
     Args:
         image: uint8 of shape (C, H, W); of 2 channels the first is shown, of 4 the first three.
+        side: pixels that its longer side has at most, or None.
     """
     shown = image[:1] if image.shape[0] < 3 else image[:3]
     plain = shown[0] if shown.shape[0] == 1 else shown.transpose(1, 2, 0)
     picture = Image.fromarray(np.ascontiguousarray(plain))
-    if max(picture.size) > SIDE:
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    if side is not None and max(picture.size) > side:
+        picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()
@@ -142,6 +143,7 @@ def _to_bytes(image: np.ndarray) -> np.ndarray:
     return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
-def _caption(target: np.ndarray, classes: tuple[str, ...]) -> str:
+def caption(target: np.ndarray, classes: tuple[str, ...]) -> str:
+    """Say a target in words: shares and names of its largest classes."""
     order = [k for k in np.argsort(-np.nan_to_num(target), kind="stable") if target[k] > 0.005]
     return " + ".join(f"{target[k]:.0%} {classes[k]}" for k in order[:3]) or "no finding"

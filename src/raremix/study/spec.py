@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from timm.optim import list_optimizers  # pyright: ignore[reportPrivateImportUsage]
+from torch import nn
 
 from raremix.config import Table, build, build_named, check, override, read_toml, write_toml
 from raremix.core.errors import ConfigError, UnknownNameError
@@ -302,9 +303,19 @@ class KeptImportance:
     grid: int = 16
     every: float = 1.0
 
-    def build(self, *, where: str, model: Any = None) -> ImportanceMap:
+    def build(self, *, where: str, model: nn.Module | None = None) -> ImportanceMap:
         """Build the importance map, for a classifier where it asks for one."""
         return build_named(IMPORTANCE_MAPS, self.table, kind="importance map", where=where, model=model)
+
+    def check(self, *, where: str) -> None:
+        """Refuse keys that the map does not know; one that asks for a classifier is built once there is one."""
+        if not self.needs_model:
+            self.build(where=where)
+            return
+        known = inspect.signature(look_up(IMPORTANCE_MAPS, self.table["name"], kind="importance map")).parameters
+        for key in self.table:
+            if key not in {"name", *known}:
+                raise UnknownNameError(f"key of {where}", key, known)
 
     @property
     def needs_model(self) -> bool:
@@ -325,10 +336,10 @@ def kept_importance_of(arm: ArmSpec) -> KeptImportance | None:
         raise ConfigError(f"{where}: all mixers of an arm share the maps that are kept; give them the same table")
     own = {key: value for key, value in found[0].items() if key in {"grid", "every"}}
     table = {key: value for key, value in found[0].items() if key not in own}
-    kept = build(KeptImportance, own, where=where, table=table)
-    if kept.grid < 1 or kept.every <= 0:
+    grid, every = check(own.get("grid", 16), int, where=where), check(own.get("every", 1.0), float, where=where)
+    if grid < 1 or every <= 0:
         raise ConfigError(f"{where}: grid must be at least 1 and every more than 0 epochs")
-    return kept
+    return KeptImportance(table=table, grid=grid, every=every)
 
 
 def asks_for_model(table: Table) -> bool:
@@ -426,7 +437,7 @@ def _check(spec: StudySpec) -> None:
         mixer_of(arm)
         kept = kept_importance_of(arm)
         if kept is not None:
-            kept.build(where=f"arm.{arm.name}.mix.importance")
+            kept.check(where=f"arm.{arm.name}.mix.importance")
         augmentation_of(arm, modality="other")
         loss_of(arm, task="multiclass", class_counts=(1.0, 1.0))
         sampler_table = dict(arm.sampler)

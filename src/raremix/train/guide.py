@@ -115,7 +115,7 @@ class RefreshedMaps:
             chosen = slice(start, start + self.batch_size)
             images = to_float(self.images.take(self.ids[chosen])).to(device)
             targets = torch.from_numpy(self.targets[chosen]).float().to(device)
-            store(self.maps, torch.from_numpy(self.ids[chosen]), draw(images, targets))
+            store(self.maps, torch.from_numpy(self.ids[chosen].copy()), draw(images, targets))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

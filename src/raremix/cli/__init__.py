@@ -1,22 +1,34 @@
 """The command line: one verb per capability. It reads options, calls the library, prints, says what to type next."""
 
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table as RichTable
 
 from raremix import __version__
-from raremix.core.errors import RaremixError, StoppedError, UsageError
+from raremix.cli.console import (
+    RUNS,
+    CacheFolder,
+    DryRun,
+    Json,
+    Runs,
+    Set,
+    columns,
+    emit,
+    err,
+    out,
+    print_json,
+    progress_bars,
+    stopped_by,
+    stopping,
+    write_table,
+)
+from raremix.cli.show import show
+from raremix.core.errors import RaremixError, StoppedError
 
 app = typer.Typer(
     name="raremix",
@@ -26,24 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-
-Progress = Callable[[str, int, int], None]
-"""As `raremix.core.types.Progress`, whose module imports torch: `raremix --help` need not."""
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.steps=200 or arm.mixup.mix.alpha=0.4."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; change nothing.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all run folders.")]
-CacheFolder = Annotated[
-    Path | None, typer.Option("--cache", help="Folder of decoded images. Default: ~/.cache/raremix. Safe to delete.")
-]
-RUNS = Path("runs")
+app.add_typer(show)
 
 
 @app.command()
@@ -73,7 +68,7 @@ def study(
     """
     from raremix.study.defaults import study_of
 
-    spec = study_of(place, settings=[*_columns(label, group), *(settings or [])])
+    spec = study_of(place, settings=[*columns(label, group), *(settings or [])])
     _run(spec, runs=runs, cache=cache, as_json=as_json, dry_run=dry_run)
 
 
@@ -115,7 +110,7 @@ def train(
     arm = {"name": mix if mix != "none" else augment, "mix": mix, "augment": augment, "sampler": sampler}
     spec = study_of(
         data,
-        settings=[f"train.steps={steps}", f"data.size={size}", *_columns(label, group), *(settings or [])],
+        settings=[f"train.steps={steps}", f"data.size={size}", *columns(label, group), *(settings or [])],
         model=network,
         arm=[arm],
         study={"seeds": [seed], **({"name": name} if name else {})},
@@ -149,13 +144,13 @@ def evaluate(
     from raremix.study.defaults import study_of
     from raremix.study.prepare import cache_of, split_manifest
 
-    spec = study_of(data, settings=[*_columns(label, group), *(settings or [])])
-    with _bars(quiet=as_json) as bars:
+    spec = study_of(data, settings=[*columns(label, group), *(settings or [])])
+    with progress_bars(quiet=as_json) as bars:
         manifest = spec.source.load(cache=cache_of(spec.data, cache), progress=bars("Reading images"))
         if split != "all":
             manifest = split_manifest(manifest, spec, fold=None)
         if dry_run:
-            _emit(
+            emit(
                 as_json,
                 {"images": len(manifest), "classes": list(manifest.card.classes)},
                 f"would score {len(manifest)} images",
@@ -165,9 +160,9 @@ def evaluate(
             classifier, manifest, split=split, attributes=by or (), progress=bars("Predicting")
         )
     if output is not None:
-        _write_table(output, table)
+        write_table(output, table)
     if as_json:
-        _print_json({"metrics": table.to_dicts()})
+        print_json({"metrics": table.to_dicts()})
         return
     overall = RichTable(
         "metric", "value", "95 % interval", "images", "patients", title=f"{classifier.name} on {data}, {split}"
@@ -202,12 +197,12 @@ def predict(
         raise UsageError(f"--output {output}: expected .csv or .parquet")
     if dry_run:
         load_classifier(classifier)
-        _emit(as_json, {"images": len(paths), "output": str(output)}, f"would score {len(paths)} images into {output}")
+        emit(as_json, {"images": len(paths), "output": str(output)}, f"would score {len(paths)} images into {output}")
         return
-    with _bars(quiet=as_json) as bars:
+    with progress_bars(quiet=as_json) as bars:
         table = predict_images(classifier, paths, progress=bars("Predicting"))
-    _write_table(output, table)
-    _emit(as_json, {"images": len(paths), "output": str(output)}, f"{len(paths)} images scored: {output}")
+    write_table(output, table)
+    emit(as_json, {"images": len(paths), "output": str(output)}, f"{len(paths)} images scored: {output}")
 
 
 @app.command()
@@ -221,10 +216,10 @@ def report(
 
     if dry_run:
         read_record(run / "record.json")
-        _emit(as_json, {"report": str(run / "report.html")}, f"would write {run / 'report.html'}")
+        emit(as_json, {"report": str(run / "report.html")}, f"would write {run / 'report.html'}")
         return
     path = write_report(run)
-    _emit(as_json, {"report": str(path)}, f"Report: {path}")
+    emit(as_json, {"report": str(path)}, f"Report: {path}")
 
 
 @app.command(name="list")
@@ -241,7 +236,7 @@ def list_(
 
     rows = list_runs(runs) if what == "runs" else list_names(what)
     if as_json:
-        _print_json({what: rows})
+        print_json({what: rows})
         return
     if not rows:
         out.print(f"no runs in {runs}: begin with raremix demo")
@@ -260,7 +255,7 @@ def doctor(cache: CacheFolder = None, as_json: Json = False) -> None:
 
     facts = examine(cache=cache or default_cache())
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     for title, values in facts.items():
         table = RichTable(title, "", box=None, title_justify="left")
@@ -297,16 +292,16 @@ def main() -> None:
     except RaremixError as error:
         code = error.exit_code
         if isinstance(error, StoppedError):
-            code = 143 if _stopped_by == signal.SIGTERM else 130
+            code = 143 if stopped_by() == signal.SIGTERM else 130
         if "--json" in sys.argv:
-            _print_json({"error": type(error).__name__, "message": str(error), "exit": code})
+            print_json({"error": type(error).__name__, "message": str(error), "exit": code})
         word = {3: "refused", 130: "stopped", 143: "stopped"}.get(code, "error")
         err.print(f"[bold red]{word}:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
         sys.exit(code)
     except SystemExit as end:
         # Typer has said on standard error what it could not read.
         if end.code == 2 and "--json" in sys.argv:
-            _print_json({"error": "UsageError", "message": "see standard error", "exit": 2})
+            print_json({"error": "UsageError", "message": "see standard error", "exit": 2})
         raise
 
 
@@ -316,7 +311,7 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
 
     where = cache_of(spec.data, cache)
     say = (lambda text: None) if as_json else (lambda text: err.print(escape(text), soft_wrap=True))
-    with _bars(quiet=as_json) as bars, _stopping() as should_stop:
+    with progress_bars(quiet=as_json) as bars, stopping() as should_stop:
         if dry_run:
             plan = plan_study(spec, runs=runs, cache=where, progress=bars("Reading images"))
             facts = {
@@ -328,7 +323,7 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
                 "decidable": plan.decidable,
             }
             words = f"{len(plan.jobs)} classifiers to train, {len(plan.done)} done; {spec.train.steps} steps each"
-            _emit(as_json, facts, f"{plan.decidable['text']}\nwould run in {plan.folder}: {words}")
+            emit(as_json, facts, f"{plan.decidable['text']}\nwould run in {plan.folder}: {words}")
             return
         result = run_study(spec, runs=runs, cache=where, progress=bars, say=say, should_stop=should_stop)
     from raremix.core import files
@@ -338,7 +333,7 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
     if as_json:
         facts = files.read_json(result.folder / "record.json")
         done = {"folder": str(result.folder), "report": str(result.report), "failed": result.failed}
-        _print_json({**done, "record": facts})
+        print_json({**done, "record": facts})
     else:
         for part in tables(record):
             table = RichTable(*(escape(name) for name in part.columns), title=escape(part.title))
@@ -353,80 +348,3 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
             out.print(f"Score new images: raremix predict {escape(str(classifier))} IMAGES", soft_wrap=True)
     if result.failed:
         raise SystemExit(1)
-
-
-_stopped_by: int | None = None
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop at the next step; the second ends at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        global _stopped_by  # noqa: PLW0603 - what a signal handler can reach
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        _stopped_by = number
-        err.print("stopping after this step; again to stop at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _bars(*, quiet: bool) -> Iterator[Callable[[str], Progress]]:
-    """Yield a function that opens a progress bar on standard error and returns its callback."""
-    if quiet:
-        yield lambda title: lambda what, done, total: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=err) as bars:
-
-        def open_bar(title: str) -> Progress:
-            task = bars.add_task(escape(title), total=None)
-
-            def advance(what: str, done: int, total: int) -> None:
-                bars.update(task, completed=done, total=total)
-
-            return advance
-
-        yield open_bar
-
-
-def _columns(label: str | None, group: str | None) -> list[str]:
-    found = {"label": label, "group": group}
-    return [f"data.{key}={json.dumps(value)}" for key, value in found.items() if value]
-
-
-def _write_table(path: Path, table: Any) -> None:
-    from raremix.core import files
-
-    if path.suffix == ".parquet":
-        files.write_parquet(path, table)
-    elif path.suffix == ".csv":
-        files.write_csv(path, table)
-    else:
-        raise UsageError(f"--output {path}: expected .csv or .parquet")
-
-
-def _emit(as_json: bool, facts: dict[str, Any], text: str) -> None:
-    if as_json:
-        _print_json(facts)
-    else:
-        out.print(escape(text), soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")

@@ -1,0 +1,82 @@
+"""raremix show: pictures of what methods do to one's own images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from raremix.cli.console import (
+    CacheFolder,
+    DryRun,
+    Json,
+    Set,
+    columns,
+    err,
+    out,
+    print_json,
+    progress_bars,
+)
+
+show = typer.Typer(name="show", help="Draw what methods do to your images.", no_args_is_help=True)
+
+
+@show.callback()
+def _root() -> None:
+    """Draw what methods do to your images."""
+
+
+@show.command()
+def mixes(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
+        ),
+    ] = "phantom",
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="A mixer by name; may be given again. Default: all.")
+    ] = None,
+    settings: Set = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("runs/gallery"),
+    pairs: Annotated[int, typer.Option(min=1, max=16, help="Pairs of images per method.")] = 3,
+    seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw each mixer on your images: the pair, importance, mask, result and label; one page to look through.
+
+    raremix show mixes my_images/
+    raremix show mixes labels.csv --label diagnosis -m cutmix -m saliencymix
+    raremix show mixes phantom --set data.modality=chest_xray
+    """
+    from raremix.core.registry import look_up
+    from raremix.mix import MIXERS
+    from raremix.study.defaults import study_of
+    from raremix.study.gallery import draw_gallery
+    from raremix.study.prepare import cache_of, prepare
+
+    names = tuple(method or ())
+    for name in names:
+        look_up(MIXERS, name, kind="mixer")
+    spec = study_of(place, settings=[*columns(label, group), *(settings or [])])
+    if dry_run:
+        words = f"would draw {len(names) or len(MIXERS)} mixers on {place} into {output}"
+        print_json({"output": str(output), "mixers": names or tuple(MIXERS)}) if as_json else out.print(escape(words))
+        return
+    with progress_bars(quiet=as_json) as bars:
+        prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        found = draw_gallery(
+            spec, prepared, output, names=names, pairs=pairs, seed=seed, progress=bars("Drawing mixers")
+        )
+    if as_json:
+        print_json({"gallery": str(output / "gallery.html"), "mixers": found})
+        return
+    for name, said in found.items():
+        if not said.endswith(".png"):
+            err.print(f"{name} is {escape(said)}", soft_wrap=True)
+    out.print(f"Gallery: [bold]{escape(str((output / 'gallery.html').resolve()))}[/]", soft_wrap=True)
+    out.print("Use one in a study: raremix study DATA --set arm.mixup.mix=NAME", soft_wrap=True)

@@ -1,0 +1,197 @@
+"""A gallery of mixers: for a few pairs of images, what each method mixes, by which mask, and with which label."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from raremix.core import files
+from raremix.core.errors import ConfigError
+from raremix.core.pixels import take_rows
+from raremix.core.random import rng
+from raremix.core.types import Batch, Boxes, MixPlan, Progress, resize_mask
+from raremix.mix import MIXERS, Method
+from raremix.study.feeds import make_feed
+from raremix.study.pictures import caption, to_png
+from raremix.study.prepare import Prepared
+from raremix.study.spec import ArmSpec, StudySpec, mixer_of
+
+SIDE, GAP, TITLE, LINE = 112, 6, 18, 16
+"""Pixels: side of a picture, between pictures, of the columns' titles, of a line below a picture."""
+
+BATCH = 16
+"""Rows that a method chooses its pairs from."""
+
+
+def draw_gallery(
+    spec: StudySpec,
+    prepared: Prepared,
+    folder: Path,
+    *,
+    names: tuple[str, ...] = (),
+    pairs: int = 3,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Draw each method's pair, importance, mask, result and label, one picture per method, and a page of all.
+
+    Args:
+        spec: the study whose data are shown.
+        prepared: its data.
+        folder: where `<method>.png`, `index.md` and `gallery.html` are written.
+        names: methods by name; all by default.
+        pairs: rows of each picture.
+        seed: chooses the images.
+        progress: called after every method.
+
+    Returns:
+        By method, the picture's path, or in words why there is none.
+    """
+    wanted = names or tuple(MIXERS)
+    found: dict[str, str] = {}
+    files.folder(folder)
+    for done, name in enumerate(wanted):
+        try:
+            picture = draw_method(spec, prepared, name, pairs=pairs, seed=seed)
+        except ConfigError as error:
+            found[name] = f"not shown: {error}"
+        else:
+            found[name] = str(files.write_image(folder / f"{name}.png", picture))
+        if progress is not None:
+            progress("mixers", done + 1, len(wanted))
+    _write_pages(folder, found, prepared)
+    return found
+
+
+def draw_method(spec: StudySpec, prepared: Prepared, name: str, *, pairs: int, seed: int) -> np.ndarray:
+    """Draw one method's picture: a row per pair.
+
+    Returns:
+        uint8 of shape (H, W, 3).
+
+    Raises:
+        ConfigError: if the data do not have the images that the method needs, such as synthetic ones.
+    """
+    table = {"name": "none"}
+    arm = ArmSpec(name=name, mix={"name": name}, augment=table, sampler={"name": "balanced"}, loss={})
+    shown = replace(spec, train=replace(spec.train, batch_size=BATCH, devices=1))
+    counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
+    mixer = mixer_of(arm, class_counts=counts)
+    batch = make_feed(shown, prepared, arm, seed=seed).batch(0)
+    pool = batch if batch.pool is None else batch.pool
+    if isinstance(mixer, Method) and mixer.is_guided:
+        is_shared = pool is batch
+        batch = mixer.with_importance(batch)
+        pool = batch if is_shared else mixer.with_importance(pool)
+    plan = mixer.plan(batch, pool, rng=rng(seed, "mix", 0))
+    rows = _telling_rows(plan, batch, pool)[:pairs]
+    return _sheet([list(_cells(plan, batch, pool, row, prepared.manifest.card.classes)) for row in rows])
+
+
+def _telling_rows(plan: MixPlan, batch: Batch, pool: Batch) -> list[int]:
+    """Return rows in order of how much they show: two classes, and a good share of both."""
+    own, partner = take_rows(batch.targets, plan.own), take_rows(pool.targets, plan.partner)
+    differs = (own.nan_to_num() != partner.nan_to_num()).any(dim=1).float()
+    share = _mask(plan, 16, 16).mean(dim=(1, 2, 3))
+    score = differs + (0.5 - (share - 0.5).abs())
+    return torch.argsort(-score, stable=True).tolist()
+
+
+def _cells(
+    plan: MixPlan, batch: Batch, pool: Batch, row: int, classes: tuple[str, ...]
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Yield title, picture and caption of everything about one row of a plan."""
+    own, partner = int(plan.own[row]), int(plan.partner[row])
+    height, width = batch.images.shape[-2:]
+    yield "own", _bytes(batch.images[own]), caption(batch.targets[own].numpy(), classes)
+    yield "partner", _bytes(pool.images[partner]), caption(pool.targets[partner].numpy(), classes)
+    if batch.importance is not None and pool.importance is not None:
+        for title, maps, place in (("importance, own", batch, own), ("importance, partner", pool, partner)):
+            assert maps.importance is not None
+            yield title, _heat(maps.importance[place, 0].numpy()), ""
+    mask = _mask(plan, height, width)[row, 0]
+    yield "mask (white: own)", _bytes(mask[None]), f"{float(mask.mean()):.0%} own pixels"
+    mixed = plan.apply(batch, pool)
+    where = "" if plan.at is None else f" (in the network, after {plan.at})"
+    yield f"result{where}", _bytes(mixed.images[row]), caption(mixed.targets[row].numpy(), classes)
+
+
+def _mask(plan: MixPlan, height: int, width: int) -> torch.Tensor:
+    mask = plan.mask.to_mask() if isinstance(plan.mask, Boxes) else plan.mask
+    return resize_mask(mask.detach().cpu(), height, width).expand(-1, 1, height, width)
+
+
+def _bytes(image: torch.Tensor) -> np.ndarray:
+    """Return an image as (H, W, 3) bytes; of two channels the first, of four the first three."""
+    shown = image[:1].expand(3, -1, -1) if image.shape[0] < 3 else image[:3]
+    return (shown.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def _heat(importance: np.ndarray) -> np.ndarray:
+    """Return a map in [0, 1] as colours from dark blue over green to yellow, readable without colour vision."""
+    stops = np.array([[20, 20, 60], [50, 90, 140], [40, 160, 130], [150, 210, 70], [255, 240, 90]], dtype=np.float64)
+    place = np.clip(importance, 0, 1)[..., None] * (len(stops) - 1)
+    low = np.minimum(place.astype(int), len(stops) - 2)
+    mixed = stops[low[..., 0]] + (stops[low[..., 0] + 1] - stops[low[..., 0]]) * (place - low)
+    return mixed.round().astype(np.uint8)
+
+
+def _sheet(rows: list[list[tuple[str, np.ndarray, str]]]) -> np.ndarray:
+    """Lay pictures out in rows, titles above the first row, captions below each."""
+    lines = 2
+    high, wide = SIDE + lines * LINE + GAP, SIDE + GAP
+    sheet = Image.new("RGB", (wide * len(rows[0]) + GAP, high * len(rows) + TITLE + GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for r, cells in enumerate(rows):
+        for c, (title, picture, words) in enumerate(cells):
+            left, top = GAP + c * wide, TITLE + r * high
+            sheet.paste(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.NEAREST), (left, top))
+            if r == 0:
+                pen.text((left, 3), title, fill="black")
+            for number, line in enumerate(_wrapped(pen, words, lines)):
+                pen.text((left, top + SIDE + 1 + number * LINE), line, fill="black")
+    return np.asarray(sheet)
+
+
+def _wrapped(pen: ImageDraw.ImageDraw, words: str, lines: int) -> list[str]:
+    """Break a caption into lines as wide as a picture; what does not fit ends in dots."""
+    found = [""]
+    for word in words.split():
+        longer = f"{found[-1]} {word}".strip()
+        if pen.textlength(longer) <= SIDE:
+            found[-1] = longer
+        else:
+            found.append(word)
+    cut = [line for line in found if line]
+    return cut if len(cut) <= lines else [*cut[: lines - 1], f"{cut[lines - 1]} …"]
+
+
+def _write_pages(folder: Path, found: dict[str, str], prepared: Prepared) -> None:
+    shown = {name: Path(path) for name, path in found.items() if path.endswith(".png")}
+    left_out = {name: why for name, why in found.items() if name not in shown}
+    card = prepared.manifest.card
+    about = (
+        f"What each method makes of {card.name}: two images, where the method looks at them their importance maps, the "
+        "share of its own pixels that the first keeps, the result, and its label."
+    )
+    page = [f"# Gallery of mixers\n\n{about}\n"]
+    page += [f"## {name}\n\n![{name}]({path.name})\n" for name, path in shown.items()]
+    page += [f"* `{name}` is {why}\n" for name, why in left_out.items()]
+    files.write_text(folder / "index.md", "\n".join(page))
+    body = [f"<h2>{escape(name)}</h2><img alt='{escape(name)}' src='{_inline(path)}'>" for name, path in shown.items()]
+    body += [f"<p><code>{escape(name)}</code> is {escape(why)}</p>" for name, why in left_out.items()]
+    style = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem}img{max-width:100%}"
+    head = (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Gallery of mixers</title><style>{style}</style>"
+    )
+    files.write_text(folder / "gallery.html", f"{head}<h1>Gallery of mixers</h1><p>{escape(about)}</p>{''.join(body)}")
+
+
+def _inline(path: Path) -> str:
+    with Image.open(path) as picture:
+        image = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+    return f"data:image/png;base64,{to_png(image, side=None)}"
