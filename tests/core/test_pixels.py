@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raremix.core import pixels
-from raremix.core.pixels import LARGE_BLOCK, all_rows, empty_rows, take_rows
+from raremix.core.pixels import LARGE_BLOCK, LONG_ROW, all_rows, blend_by_mask, empty_rows, take_rows
 
 LIKE = torch.rand(1, 3, 64, 64)
 ROWS = LARGE_BLOCK // (3 * 64 * 64 * 4) + 1
@@ -88,3 +88,21 @@ def test_rows_of_all_rows_are_the_tensor_itself() -> None:
     assert take_rows(values, all_rows(4)) is values
     assert torch.equal(take_rows(values, torch.arange(4)), values)
     assert torch.equal(take_rows(values, torch.tensor([3, 3])), values[[3, 3]])
+
+
+@pytest.mark.parametrize("side", [9, 160])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_masks_blend_long_and_short_rows_alike(side: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
+    assert (LONG_ROW <= 3 * 160 * 160) and (LONG_ROW > 3 * 9 * 9)
+    images, pool = (torch.rand(rows, 3, side, side).to(dtype).contiguous(memory_format=layout) for rows in (4, 5))
+    own, partner, mask = torch.tensor([3, 0, 0]), torch.tensor([4, 1, 0]), torch.rand(3, 1, side, side)
+    before = [value.clone() for value in (images, pool, mask)]
+    mixed = blend_by_mask(images, pool, own=own, partner=partner, mask=mask)
+    expected = mask * images[own].float() + (1 - mask) * pool[partner].float()
+    torch.testing.assert_close(mixed.float(), expected, rtol=0, atol=1e-6 if dtype != torch.bfloat16 else 4e-3)
+    assert mixed.dtype == dtype
+    assert mixed.is_contiguous(memory_format=layout)
+    assert all(torch.equal(value, copy) for value, copy in zip((images, pool, mask), before, strict=True))
+    needs_grad = mask.requires_grad_()
+    torch.testing.assert_close(blend_by_mask(images, pool, own=own, partner=partner, mask=needs_grad).detach(), mixed)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from raremix.core.errors import DataError
-from raremix.core.types import Batch, Boxes, MixPlan, mix_targets, resize_mask
+from raremix.core.types import Batch, Boxes, MixPlan, Others, Policy, combine_targets, mix_targets, resize_mask
 
 IMAGES = torch.arange(3 * 2 * 4 * 6, dtype=torch.float32).reshape(3, 2, 4, 6)
 BATCH = Batch(images=IMAGES, targets=torch.eye(3), ids=torch.tensor([7, 8, 9]))
@@ -172,3 +173,160 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         plan.apply(BATCH, replace(BATCH, targets=torch.rand(3, 2)))
     with pytest.raises(DataError, match="boxes"):
         replace(plan, mask=boxes(*[(0, 0, 1, 1)] * 3, height=5, width=6)).apply(BATCH)
+
+
+def three() -> tuple[MixPlan, Tensor]:
+    """Return a plan of one row in which a second and a third image give a part of each of two pixels."""
+    mask = torch.tensor([[[[0.5, 0.0]]]])
+    others = Others(
+        rows=torch.tensor([[1, 2]]),
+        masks=torch.tensor([[[[0.25, 0.25]], [[0.0, 0.5]]]]),
+        weights=torch.tensor([[0.25, 0.25]]),
+    )
+    plan = MixPlan(
+        own=torch.tensor([0]), partner=torch.tensor([3]), mask=mask, weight=torch.tensor([0.25]), others=others
+    )
+    return plan, torch.tensor([1.0, 10.0, 100.0, 1000.0]).reshape(4, 1, 1, 1).expand(4, 1, 1, 2)
+
+
+def test_others_give_their_shares() -> None:
+    """The partner fills what the mask and the others leave: a quarter of each pixel, and of the label."""
+    plan, images = three()
+    mixed = plan.apply(Batch(images=images, targets=torch.eye(4)))
+    assert mixed.images.flatten().tolist() == [0.5 + 2.5 + 250, 2.5 + 50 + 250]
+    assert mixed.targets.tolist() == [[0.25] * 4]
+    assert plan.apply_features(images).flatten().tolist() == mixed.images.flatten().tolist()
+    vectors = torch.tensor([1.0, 10.0, 100.0, 1000.0])[:, None]
+    assert plan.apply_features(vectors).tolist() == [[0.25 + 2.5 + 25 + 250]]
+
+
+def test_others_that_fill_all_leave_nothing_to_the_partner() -> None:
+    """Also where the weights add up to one but for rounding: then the partner's missing label does not spread."""
+    thirds = torch.tensor([[1 / 3, 1 / 3]])
+    others = Others(rows=torch.tensor([[1, 2]]), masks=thirds.reshape(1, 2, 1, 1), weights=thirds)
+    third = thirds[0, :1]
+    plan = MixPlan(
+        own=torch.tensor([0]),
+        partner=torch.tensor([3]),
+        mask=third.reshape(1, 1, 1, 1),
+        weight=third + 6e-8,
+        others=others,
+    )
+    targets = torch.tensor([[1.0], [0.0], [0.0], [torch.nan]])
+    mixed = plan.apply_targets(targets)
+    assert mixed.tolist() == [[pytest.approx(1 / 3)]]
+
+
+def test_a_partners_weight_of_its_own() -> None:
+    """Labels may add up to less or more than one where a method says so."""
+    plan = MixPlan(
+        own=torch.tensor([0, 0]),
+        partner=torch.tensor([1, 1]),
+        mask=torch.full((2, 1, 1, 1), 0.5),
+        weight=torch.tensor([0.4, 1.0]),
+        partner_weight=torch.tensor([0.3, 0.0]),
+    )
+    targets = torch.tensor([[1.0, 0.0], [torch.nan, 1.0]])
+    mixed = plan.apply_targets(targets)
+    assert mixed[0, 0].isnan()
+    assert mixed[0, 1].item() == pytest.approx(0.3)
+    assert mixed[1].tolist() == [1.0, 0.0]
+
+
+OWN, PARTNER = [1.0, 0.0, torch.nan, torch.nan, 0.4], [0.0, 0.0, 1.0, torch.nan, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("policy", "weight", "expected"),
+    [
+        ("interpolate", 0.75, [0.75, 0.0, None, None, 0.45]),
+        ("interpolate", 0.0, [*PARTNER[:3], None, 0.6]),
+        ("union", 0.75, [1.0, 0.0, None, None, 0.6]),
+        ("union", 0.01, [1.0, 0.0, None, None, 0.6]),
+        ("union", 1.0, [1.0, 0.0, None, None, 0.4]),
+        ("union", 0.0, [0.0, 0.0, 1.0, None, 0.6]),
+        ("threshold", 0.75, [1.0, 0.0, None, None, 0.6]),
+        ("threshold", 0.76, [1.0, 0.0, None, None, 0.4]),
+        ("threshold", 0.25, [1.0, 0.0, None, None, 0.6]),
+        ("threshold", 0.24, [0.0, 0.0, 1.0, None, 0.6]),
+        ("threshold", 1.0, [1.0, 0.0, None, None, 0.4]),
+    ],
+)
+def test_policies(policy: Policy, weight: float, expected: list[float | None]) -> None:
+    plan = MixPlan(
+        own=torch.tensor([0]),
+        partner=torch.tensor([1]),
+        mask=torch.full((1, 1, 1, 1), weight),
+        weight=torch.tensor([weight]),
+        policy=policy,
+    )
+    mixed = plan.apply_targets(torch.tensor([OWN, PARTNER]))[0]
+    wanted = torch.tensor([torch.nan if value is None else value for value in expected])
+    torch.testing.assert_close(mixed, wanted, equal_nan=True)
+
+
+def test_where_no_image_is_visible_the_heaviest_counts() -> None:
+    """Five images of a fifth each: none reaches a quarter, so those with the most of all are taken."""
+    parts = [(torch.eye(5)[i : i + 1], torch.tensor([share])) for i, share in enumerate([0.2, 0.21, 0.21, 0.19, 0.19])]
+    assert combine_targets(*parts, policy="threshold").tolist() == [[0.0, 1.0, 1.0, 0.0, 0.0]]
+    assert combine_targets(*parts, policy="union").tolist() == [[1.0] * 5]
+    assert combine_targets(*parts, policy="interpolate")[0].tolist() == pytest.approx([0.2, 0.21, 0.21, 0.19, 0.19])
+
+
+def test_masks_ride_along() -> None:
+    """Planes of floats are mixed as pixels are; class numbers come from whoever gives most to the pixel."""
+    plan, _ = three()
+    planes = torch.tensor([1.0, 10.0, 100.0, 1000.0]).reshape(4, 1, 1, 1).expand(4, 1, 1, 2)
+    assert plan.apply_masks(planes).flatten().tolist() == [0.5 + 2.5 + 250, 2.5 + 50 + 250]
+    numbers = torch.tensor([1, 2, 3, 4], dtype=torch.uint8).reshape(4, 1, 1, 1).expand(4, 1, 1, 2)
+    mixed = plan.apply_masks(numbers)
+    assert mixed.dtype == torch.uint8
+    assert mixed.flatten().tolist() == [1, 3]
+    pool = numbers + 10
+    assert plan.apply_masks(numbers, pool).flatten().tolist() == [1, 13]
+
+
+def test_masks_of_boxes() -> None:
+    plan = MixPlan(
+        own=torch.tensor([0]), partner=torch.tensor([1]), mask=boxes((1, 2, 3, 5)), weight=torch.tensor([0.75])
+    )
+    inside = torch.zeros(4, 6).bool()
+    inside[1:3, 2:5] = True
+    for masks in (torch.tensor([3, 7]), torch.tensor([3.0, 7.0]), torch.tensor([False, True])):
+        mixed = plan.apply_masks(masks.reshape(2, 1, 1, 1).expand(2, 1, 4, 6))
+        assert mixed.dtype == masks.dtype
+        assert torch.equal(mixed[0, 0], torch.where(inside, masks[1], masks[0]))
+
+
+@pytest.mark.parametrize("which", ["own_images", "partner_images"])
+def test_masks_do_not_follow_warped_pixels(which: str) -> None:
+    plan = MixPlan(own=torch.tensor([0]), partner=torch.tensor([1]), mask=torch.ones(1, 1, 4, 6), weight=torch.ones(1))
+    with pytest.raises(DataError, match="warps"):
+        replace(plan, **{which: IMAGES[:1]}).apply_masks(IMAGES)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_tokens_are_mixed_by_the_mask_at_their_place(first: int) -> None:
+    """Class tokens come first and are blended by the mask's mean; the rest lie row by row on a grid of 2 x 2."""
+    plan = MixPlan(
+        own=torch.tensor([0]), partner=torch.tensor([1]), mask=boxes((0, 0, 4, 3), (0, 0, 0, 0)), weight=torch.ones(1)
+    )
+    plan = replace(plan, mask=boxes((0, 0, 2, 3)))  # the top left quarter is the partner's
+    tokens = torch.tensor([1.0, 5.0]).reshape(2, 1, 1).expand(2, first + 4, 3)
+    mixed = plan.apply_features(tokens)
+    assert mixed.shape == (1, first + 4, 3)
+    assert mixed[0, :, 0].tolist() == [2.0] * first + [5.0, 1.0, 1.0, 1.0]
+    blended = replace(plan, mask=torch.full((1, 1, 1, 1), 0.25))
+    assert blended.apply_features(tokens)[0, :, 0].tolist() == [4.0] * (first + 4)
+
+
+def test_warped_own_images_replace_the_rows_own() -> None:
+    warped = torch.full((1, 2, 4, 6), -1.0)
+    plan = MixPlan(
+        own=torch.tensor([1]),
+        partner=torch.tensor([2]),
+        mask=torch.full((1, 1, 1, 1), 0.5),
+        weight=torch.ones(1),
+        own_images=warped,
+    )
+    torch.testing.assert_close(plan.apply(BATCH).images, 0.5 * warped + 0.5 * IMAGES[2:])

@@ -1,5 +1,6 @@
 """Mixing inside a network: run it on the images as they are, and mix what a named module puts out."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -76,6 +77,54 @@ def mixed_inside(model: nn.Module, plan: MixPlan, *, rows: int) -> Iterator[None
         yield
     finally:
         handle.remove()
+
+
+class _Reached(Exception):  # noqa: N818 - nothing went wrong
+    """Ends a forward pass at the module that was asked for."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+
+def output_of(model: nn.Module, name: str, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+    """Run a network no further than to the module of a name, and return what that puts out, as maps.
+
+    Args:
+        model: images -> logits.
+        name: a dotted name, or "stem", or "stage1" ... as `find_module` knows them. Tokens become maps: the last ones
+            that fill a square.
+        images: what it is run on.
+
+    Raises:
+        UnknownNameError: if the network has no module of that name.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+        >>> output_of(net, "0", torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 4, 6, 6])
+    """
+    module = find_module(model, name)
+    is_last = any(str(getattr(m, "output_fmt", "")).endswith("NHWC") for m in (module, _owner(model)))
+
+    def reach(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        raise _Reached(output)
+
+    handle = module.register_forward_hook(reach)
+    try:
+        model(images)
+    except _Reached as reached:
+        output = reached.output
+    else:
+        raise ConfigError(f"{name} is not used when the network runs: name another module")
+    finally:
+        handle.remove()
+    if output.ndim == 3:
+        side = math.isqrt(output.shape[1])
+        return output[:, -side * side :].mT.unflatten(2, (side, side))
+    if output.ndim != 4:
+        raise ConfigError(f"{name} puts out {tuple(output.shape)}, which is no map: name an earlier module")
+    return output.permute(0, 3, 1, 2) if is_last else output
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:

@@ -1,7 +1,7 @@
 """The types that every layer speaks: a batch of images, and a plan to mix it."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -214,7 +214,7 @@ class MixPlan:
         rest = 1 - sum((part for _, part in parts), torch.zeros_like(weight))
         # Weights that add up to one but for rounding leave nothing.
         rest = torch.where(rest.abs() < 1e-6, 0.0, rest) if self.partner_weight is None else self.partner_weight
-        return combine_targets([*parts, (partner, rest.to(targets.device))], policy=self.policy)
+        return combine_targets(*parts, (partner, rest.to(targets.device)), policy=self.policy)
 
     def apply_features(self, features: Float[Tensor, "B ..."], pool_features: Tensor | None = None) -> Tensor:
         """Mix features by the same plan, for mixing at a layer other than the input.
@@ -333,24 +333,23 @@ def mix_targets(
     return torch.where(share == 1, own, torch.where(share == 0, partner, mixed))
 
 
-def combine_targets(
-    parts: Sequence[tuple[Float[Tensor, "R K"], Float[Tensor, " R"]]], *, policy: Policy
-) -> Float[Tensor, "R K"]:
+def combine_targets(*parts: tuple[Float[Tensor, "R K"], Float[Tensor, " R"]], policy: Policy) -> Float[Tensor, "R K"]:
     """Combine the targets of any number of contributors by a policy; NaN only where one that counts is NaN.
 
     Args:
-        parts: targets and weights of each contributor.
+        *parts: targets and weights of each contributor.
         policy: "interpolate": sum of weight times target. "union": the largest target of all with a weight above
             zero. "threshold": the largest of all with a weight of at least `VISIBLE`, or of the heaviest if none has.
 
     Example:
         >>> own, partner = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-        >>> combine_targets([(own, torch.tensor([0.9])), (partner, torch.tensor([0.1]))], policy="union")
+        >>> combine_targets((own, torch.tensor([0.9])), (partner, torch.tensor([0.1])), policy="union")
         tensor([[1., 1.]])
-        >>> combine_targets([(own, torch.tensor([0.9])), (partner, torch.tensor([0.1]))], policy="threshold")
+        >>> combine_targets((own, torch.tensor([0.9])), (partner, torch.tensor([0.1])), policy="threshold")
         tensor([[1., 0.]])
     """
-    targets, weights = torch.stack([t for t, _ in parts]), torch.stack([w for _, w in parts])[:, :, None]
+    targets, weights = (torch.stack(values) for values in zip(*parts, strict=True))
+    weights = weights[:, :, None]
     if policy == "interpolate":
         return torch.where(weights == 0, 0.0, weights * targets).sum(dim=0)
     counted = weights > 0 if policy == "union" else weights >= weights.amax(dim=0).clamp(max=VISIBLE)
