@@ -23,12 +23,13 @@ class Placement:
 
     Attributes:
         mask: share each pixel keeps of its own image.
-        partner_images: the partners' pixels, row by row, where the method warps them.
+        own_images, partner_images: the own and the partners' pixels, row by row, where the method warps them.
         weight, partner_weight: the method's own label weights; None: the label rule decides.
         others: what further images give.
     """
 
     mask: Float[Tensor, "R 1 h w"] | Boxes
+    own_images: Float[Tensor, "R C H W"] | None = None
     partner_images: Float[Tensor, "R C H W"] | None = None
     weight: Float[Tensor, " R"] | None = None
     partner_weight: Float[Tensor, " R"] | None = None
@@ -87,13 +88,14 @@ class Method(Mixer):
             is_mixed = chosen if is_mixed is None else chosen & is_mixed
         placed = self.place(batch, pool, pairs, rng=rng)
         if is_mixed is not None and not is_mixed.all():
-            placed = _keep_whole(placed, torch.from_numpy(~is_mixed))
+            placed = _keep_whole(placed, torch.from_numpy(~is_mixed), images=batch.images)
         weight = self._weigh(placed, batch, pool, pairs) if placed.weight is None else placed.weight
         return MixPlan(
             own=all_rows(rows),
             partner=torch.from_numpy(pairs.partner),
             mask=placed.mask,
             weight=weight,
+            own_images=placed.own_images,
             partner_images=placed.partner_images,
             partner_weight=placed.partner_weight,
             others=placed.others,
@@ -143,7 +145,7 @@ def check_probability(probability: float) -> None:
         raise ConfigError(f"probability must lie in [0, 1], got {probability}")
 
 
-def _keep_whole(placed: Placement, is_whole: Bool[Tensor, " R"]) -> Placement:
+def _keep_whole(placed: Placement, is_whole: Bool[Tensor, " R"], *, images: Float[Tensor, "B C H W"]) -> Placement:
     """Return a placement in which some rows keep all of themselves."""
     mask = placed.mask
     if isinstance(mask, Boxes):
@@ -157,11 +159,14 @@ def _keep_whole(placed: Placement, is_whole: Bool[Tensor, " R"]) -> Placement:
             masks=torch.where(_column(is_whole, others.masks), 0.0, others.masks),
             weights=torch.where(is_whole[:, None].to(others.weights.device), 0.0, others.weights),
         )
+    own = placed.own_images
+    if own is not None:
+        own = torch.where(_column(is_whole, own), images, own)
     weight, partner = (
         None if value is None else value.masked_fill(is_whole.to(value.device), filled)
         for value, filled in ((placed.weight, 1.0), (placed.partner_weight, 0.0))
     )
-    return replace(placed, mask=mask, others=others, weight=weight, partner_weight=partner)
+    return replace(placed, mask=mask, own_images=own, others=others, weight=weight, partner_weight=partner)
 
 
 def _column(rows: Bool[Tensor, " R"], like: Tensor) -> Tensor:

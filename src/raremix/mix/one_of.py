@@ -7,6 +7,7 @@ import numpy as np
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan, Streams
+from raremix.mix.none import NoMix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class OneOf(Mixer):
             raise ConfigError(
                 f"one_of has {len(self.mixers)} mixers and probabilities {list(weights)}: give each one a number >= 0"
             )
-        if len({mixer.streams for mixer in self.mixers}) > 1:
+        if len({mixer.streams for mixer in self._mixing()}) > 1:
             raise ConfigError(
                 "the mixers of one_of draw their images from different streams: put them in arms of their own"
             )
@@ -52,7 +53,12 @@ class OneOf(Mixer):
     @property
     def streams(self) -> Streams:
         """The streams of its mixers, which are all the same."""
-        return self.mixers[0].streams
+        mixing = self._mixing()
+        return mixing[0].streams if mixing else Streams()
+
+    def _mixing(self) -> list[Mixer]:
+        """Return all but those that leave batches whole, such as one at rest: they take any stream."""
+        return [mixer for mixer in self.mixers if not isinstance(mixer, NoMix)]
 
     def at_step(self, step: int, *, steps: int) -> "OneOf":
         """Return the same choice among the mixers that are in force at a step."""

@@ -137,18 +137,17 @@ def pair_most_dissimilar(
     [1] Kang, Kim, "GuidedMixup: An Efficient Mixup Strategy Guided by Saliency Maps", AAAI 2023,
     https://arxiv.org/abs/2306.16612.
     """
-    own = _vectors(batch)
-    others = own if pool is batch else _vectors(pool)
+    own, others = _vectors(batch, pool)
     distance = (own**2).sum(1)[:, None] + (others**2).sum(1)[None, :] - 2 * own @ others.T
     if pool is batch and len(own) > 1:
         np.fill_diagonal(distance, -1.0)
     partner = np.empty(len(own), dtype=np.int64)
     free = np.zeros(len(others))
-    for count, row in enumerate(rng.permutation(len(own))):
+    for count, row in enumerate(rng.permutation(len(own)).tolist()):
         if count and count % len(others) == 0:
             free[:] = 0.0
-        partner[row] = int(np.argmax(distance[row] + free))
-        free[partner[row]] = -np.inf
+        chosen = int((distance[row] + free).argmax())
+        partner[row], free[chosen] = chosen, -np.inf
     return Pairs(partner=partner)
 
 
@@ -197,8 +196,14 @@ def _draw(allowed: Bool[np.ndarray, "B P"], *, rng: np.random.Generator) -> Pair
     return Pairs(partner=partner, is_paired=None if is_paired.all() else is_paired)
 
 
-def _vectors(batch: Batch) -> Float[np.ndarray, "B D"]:
-    maps = batch.importance if batch.importance is not None else batch.images.mean(dim=1, keepdim=True)
-    side = min(GRID, *maps.shape[-2:])
-    small = functional.adaptive_avg_pool2d(maps.detach().float(), side).flatten(1).cpu().numpy().astype(np.float64)
-    return small / np.maximum(small.sum(axis=1, keepdims=True), 1e-12)
+def _vectors(batch: Batch, pool: Batch) -> tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "P D"]]:
+    """Return what lies where in either, on the finest grid of at most `GRID` a side that both their maps have."""
+    batches = [batch] if pool is batch else [batch, pool]
+    maps = [b.images.mean(dim=1, keepdim=True) if b.importance is None else b.importance for b in batches]
+    down, across = (min(GRID, *(m.shape[axis] for m in maps)) for axis in (-2, -1))
+    pooled = (
+        m if m.shape[-2:] == (down, across) else functional.adaptive_avg_pool2d(m.float(), (down, across)) for m in maps
+    )
+    small = [p.detach().flatten(1).cpu().double().nan_to_num().numpy() for p in pooled]
+    shares = [s / np.maximum(s.sum(axis=1, keepdims=True), 1e-12) for s in small]
+    return shares[0], shares[-1]

@@ -8,6 +8,7 @@ import numpy as np
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan, Streams
+from raremix.mix.method import check_probability
 from raremix.mix.none import NoMix
 
 
@@ -56,7 +57,8 @@ class Scheduled(Mixer):
         inner = self.mixer.at_step(step, steps=steps)
         if self.decay is None:
             return inner
-        return Sometimes(mixer=inner, probability=(self.stop - moment) / (self.stop - self.start))
+        probability = (self.stop - moment) / (self.stop - self.start)
+        return Sometimes(mixer=inner, probability=probability, num_classes=self.num_classes)
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Plan as the mixer does, whatever the moment."""
@@ -72,6 +74,9 @@ class Sometimes(Mixer):
         probability: that a batch is mixed, in [0, 1].
         num_classes: number of classes; needed only where targets are class numbers.
 
+    Raises:
+        ConfigError: if probability is out of range.
+
     Example:
         >>> import torch
         >>> from raremix.mix import CutMix
@@ -84,6 +89,9 @@ class Sometimes(Mixer):
     mixer: Mixer
     probability: float
     num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
 
     @property
     def streams(self) -> Streams:

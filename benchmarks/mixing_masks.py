@@ -1,0 +1,201 @@
+"""Time FMix, GridMix, ResizeMix and SmoothMix beside OpenMixup's, in one process, taking turns.
+
+    python benchmarks/mixing_masks.py [--json FILE]
+
+OpenMixup 0.2.9 comes from the package registry, into a virtual environment of its own, which the first run makes in
+--cache on top of the packages that are installed here. The package as a whole needs mmcv-full 1.x, which was built for
+older versions of torch; its functions for mixing do not, so the four files are loaded by themselves. They move their
+masks to a GPU by `.cuda()` wherever the images lie: in this process that call returns the tensor as it is.
+
+Every contestant is called in turn, and again, so that whatever else the machine does hits all alike; the best and the
+median of its turns are reported, also over OpenMixup's. Targets are one-hot rows. OpenMixup draws one mask (or scale
+and place) for the batch and returns both batches of targets with one weight, unmixed; raremix draws one for each image,
+and mixes the targets. OpenMixup's ResizeMix writes into the batch that it is given, and samples the nearest pixel; ours
+averages. Its GridMix is another method of that name, a regular pattern of holes, with the settings of its own
+configurations.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import site
+import subprocess
+import sys
+import time
+import types
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+PEERS = ["openmixup==0.2.9"]
+SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
+METHODS = ("fmix", "gridmix", "resizemix", "smoothmix")
+CLASSES = 10
+TURN_SECONDS = 0.02  # a turn calls a contestant as often as takes about this long
+
+
+def main() -> None:
+    """Make the peers' environment where it is missing, and measure in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("mixing_masks.json"), help="where the numbers are written")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
+    parser.add_argument("--turns", type=int, default=30, help="turns of each contestant")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
+    )
+    options = parser.parse_args()
+    home = options.cache / "openmixup"
+    if Path(sys.prefix) != home:
+        python = peers_python(home)
+        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    report(measure(threads=options.threads, turns=options.turns), options.json)
+
+
+def peers_python(home: Path) -> str:
+    """Return the interpreter of the peers' environment, making it on the first run."""
+    python = home / "bin" / "python"
+    if not (home / "made").exists():
+        import raremix
+
+        venv.create(home, with_pip=True, clear=True)
+        packages = next(home.glob("lib/python*/site-packages"))
+        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
+        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PEERS], check=True)
+        (home / "made").touch()
+    return str(python)
+
+
+def openmixup_function(name: str) -> Callable[..., object]:
+    """Load one of OpenMixup's mixing functions from its file, without the rest of the package."""
+    import torch
+
+    torch.Tensor.cuda = lambda tensor, *_args, **_options: tensor  # type: ignore[method-assign]
+    shared = types.ModuleType("openmixup.models.utils")
+    shared.batch_shuffle_ddp = None  # type: ignore[attr-defined]  # only used to mix across processes
+    shared.to_2tuple = lambda value: value if isinstance(value, tuple) else (value, value)  # type: ignore[attr-defined]
+    for package in ("openmixup", "openmixup.models"):
+        sys.modules.setdefault(package, types.ModuleType(package))
+    sys.modules["openmixup.models.utils"] = shared
+    folder = Path(str(importlib.metadata.distribution("openmixup").locate_file("openmixup/models/augments")))
+    spec = importlib.util.spec_from_file_location(f"openmixup_{name}", folder / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return what is timed: by method, by name, a call on one batch with one-hot rows as targets."""
+    import torch
+
+    from raremix.core.random import rng
+    from raremix.mix import MIXERS
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(shape, generator=generator)
+    theirs = images.clone()
+    targets = torch.nn.functional.one_hot(torch.randint(CLASSES, (shape[0],), generator=generator), CLASSES).float()
+    settings: dict[str, dict[str, object]] = {
+        "fmix": {"size": shape[2:]},
+        "gridmix": {
+            "n_holes": (2, 6),
+            "hole_aspect_ratio": 1.0,
+            "cut_area_ratio": (0.5, 1),
+            "cut_aspect_ratio": (0.5, 2),
+        },
+    }
+
+    def ours(name: str) -> Callable[[], object]:
+        mixer, stream = MIXERS[name](), rng(0, "mix")
+        return lambda: mixer(images, targets, rng=stream)
+
+    def openmixups(name: str) -> Callable[[], object]:
+        mix, chosen = openmixup_function(name), settings.get(name, {})
+        return lambda: mix(theirs, targets, **chosen)
+
+    return {name: {"raremix": ours(name), "OpenMixup": openmixups(name)} for name in METHODS}
+
+
+def measure(*, threads: int, turns: int) -> dict[str, object]:
+    """Time all contestants on all shapes, and note what they ran on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    rows = []
+    for shape in SHAPES:
+        for method, calls in contestants(shape).items():
+            seconds: dict[str, list[float]] = {name: [] for name in calls}
+            times = {name: max(1, int(TURN_SECONDS / timed(call, 3))) for name, call in calls.items()}
+            for _ in range(turns):
+                for name, call in calls.items():
+                    seconds[name].append(timed(call, times[name]))
+            best = {name: min(turn) for name, turn in seconds.items()}
+            rows += [
+                {
+                    "shape": "x".join(map(str, shape)),
+                    "method": method,
+                    "name": name,
+                    "best_ms": 1e3 * best[name],
+                    "median_ms": 1e3 * median(seconds[name]),
+                    "best_over_openmixup": best[name] / best["OpenMixup"],
+                    "median_over_openmixup": median(seconds[name]) / median(seconds["OpenMixup"]),
+                }
+                for name in calls
+            ]
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "openmixup", "numpy", "scipy")}
+    machine = {
+        "processor": processor(),
+        "threads": threads,
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+    return {"rows": rows, "machine": machine, "versions": versions, "turns": turns}
+
+
+def timed(call: Callable[[], object], times: int) -> float:
+    """Return the mean seconds of a few calls."""
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def processor() -> str:
+    """Return the processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def report(result: dict[str, object], path: Path) -> None:
+    """Print a table, and write the same as JSON."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from raremix.core.files import write_json
+
+    table = Table(title=f"Mixing a float32 batch by masks, milliseconds; {result['machine']}")
+    for column in ("batch", "method", "who", "best", "median", "best / OpenMixup's", "median / OpenMixup's"):
+        table.add_column(column, justify="left" if column in {"batch", "method", "who"} else "right")
+    for row in result["rows"]:
+        table.add_row(
+            row["shape"],
+            row["method"],
+            row["name"],
+            f"{row['best_ms']:.3g}",
+            f"{row['median_ms']:.3g}",
+            f"{row['best_over_openmixup']:.2f}",
+            f"{row['median_over_openmixup']:.2f}",
+            end_section=row["name"] == "OpenMixup",
+        )
+    Console(width=max(120, Console().width)).print(table)
+    write_json(path.resolve(), result)
+
+
+if __name__ == "__main__":
+    main()
