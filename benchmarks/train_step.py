@@ -23,11 +23,13 @@ from raremix.config import override
 from raremix.core import files
 from raremix.study.defaults import compose
 from raremix.study.feeds import make_feed
-from raremix.study.jobs import build_model, make_optimizer
+from raremix.study.jobs import build_model
+from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import StudySpec, loss_of, mixer_of, parse_study
+from raremix.study.spec import StudySpec, loss_of, parse_study
 from raremix.train import Classification, fit
 from raremix.train.loop import make_fabric, resolve_precision
+from raremix.train.optimizer import make_optimizer
 
 BATCH = {28: 128, 64: 64, 224: 16}
 
@@ -56,7 +58,7 @@ def our_steps(spec: StudySpec, prepared: Prepared, folder: Path) -> list[float]:
         modules={"classifier": model},
         optimizers={"classifier": make_optimizer(model, spec.train)},
         criterion=loss_of(arm, task="multiclass", class_counts=(1.0,) * len(prepared.manifest.card.classes)),
-        mixer=mixer_of(arm),
+        mixer=make_mixer(arm.mix, where="mix"),
         seed=0,
     )
     moments: list[float] = []

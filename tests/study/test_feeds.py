@@ -12,8 +12,9 @@ from raremix.core import files
 from raremix.core.errors import ConfigError, CorruptError, UnknownNameError
 from raremix.study import parse_study
 from raremix.study.feeds import make_feed, make_guide
+from raremix.study.mixers import kept_importance, make_mixer
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import StudySpec, kept_importance_of, mixer_of
+from raremix.study.spec import StudySpec
 from raremix.train.guide import GradientMaps, KeptMaps, RefreshedMaps
 
 
@@ -101,7 +102,7 @@ def test_what_keeps_maps(importance: dict[str, Any], kind: type, prepared: Prepa
     assert type(guide) is kind
     if isinstance(guide, RefreshedMaps):
         assert guide.every == max(1, round(0.5 * len(feed.ids) / 12))
-    mixer = mixer_of(arm)
+    mixer = make_mixer(arm.mix, where="mix")
     batch = feed.batch(0) if guide is None else guide.attach(feed.batch(0))
     from raremix.core.random import rng
 
@@ -132,10 +133,10 @@ def test_computed_maps_are_read_the_second_time(prepared: Prepared, place: Path)
 def test_tables_within_tables() -> None:
     inner = [{"name": "mixup", "alpha": 0.4}, {"name": "saliencymix", "importance": {"name": "gradcam", "grid": 8}}]
     spec = study(name="scheduled", stop=0.5, mixer={"name": "one_of", "mixers": inner, "probabilities": [1, 3]})
-    kept = kept_importance_of(spec.arms[0])
+    kept = kept_importance(spec.arms[0].mix, where="mix")
     assert kept is not None
     assert (kept.grid, kept.needs_model) == (8, True)
-    mixer = mixer_of(spec.arms[0])
+    mixer = make_mixer(spec.arms[0].mix, where="mix")
     assert type(mixer.at_step(7, steps=8)).__name__ == "NoMix"
     chosen = mixer.at_step(0, steps=8)
     assert chosen.mixers[0].alpha == 0.4  # type: ignore[attr-defined]

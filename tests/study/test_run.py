@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from raremix.core import files
-from raremix.core.errors import BusyError, RunError, StoppedError
+from raremix.core.errors import BusyError, RunError, StoppedError, UnknownNameError
 from raremix.study import parse_study, run_study
 from raremix.study import run as running
 from raremix.study.spec import StudySpec
@@ -85,3 +85,18 @@ def test_two_at_once(tmp_path: Path) -> None:
     with files.claim(folder / ".claim", what="study s"), pytest.raises(BusyError, match="study s"):
         run_study(tiny(), runs=tmp_path / "runs", cache=tmp_path / "cache")
     assert not (folder / "record.json").exists()
+
+
+def test_a_mixer_that_learns_is_trained_beside_its_classifier(tmp_path: Path) -> None:
+    mix = {"name": "automix", "at": "stage2", "clean": 0.0, "alpha": 1.0}
+    spec = tiny(arm=[{"name": "automix", "mix": mix}])
+    asked = iter([False, True])
+    with pytest.raises(StoppedError, match="after step 2 of 4"):
+        run_study(spec, runs=tmp_path / "cut", cache=tmp_path / "cache", should_stop=lambda: next(asked))
+    again = run_study(spec, runs=tmp_path / "cut", cache=tmp_path / "cache")
+    whole = run_study(spec, runs=tmp_path / "whole", cache=tmp_path / "cache")
+    assert (again.folder / "predictions.parquet").read_bytes() == (whole.folder / "predictions.parquet").read_bytes()
+    log = files.read_records(next((whole.folder / "jobs").iterdir()) / "log.jsonl")
+    assert {"classifier/loss", "mask/loss", "mask/gap"} <= set(log[0])
+    with pytest.raises(UnknownNameError, match="did you mean 'margin'"):
+        tiny(arm=[{"name": "automix", "mix": {"name": "automix", "margn": 0.1}}])

@@ -225,7 +225,7 @@ def report(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["runs", "mixers", "augmentations", "samplers", "losses", "sources", "metrics"],
+        Literal["runs", "mixers", "importance", "augmentations", "samplers", "losses", "sources", "metrics"],
         typer.Argument(help="What to list."),
     ] = "runs",
     runs: Runs = RUNS,

@@ -12,14 +12,12 @@ from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.random import torch_seed
 from raremix.core.types import Progress, Stream
+from raremix.study.mixers import KeptImportance, kept_importance, make_mixer
 from raremix.study.prepare import Prepared
 from raremix.study.spec import (
     ArmSpec,
-    KeptImportance,
     StudySpec,
     augmentation_of,
-    kept_importance_of,
-    mixer_of,
     sampler_of,
 )
 from raremix.train import Feed
@@ -36,7 +34,7 @@ def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, r
     Raises:
         ConfigError: if a stream has no images.
     """
-    streams = mixer_of(arm).streams
+    streams = make_mixer(arm.mix, where=f"arm.{arm.name}.mix").streams
     repeat = None if streams.repeat is None else max(1, streams.repeat // spec.train.batch_size)
     pool = None
     if streams.pool is not None:
@@ -48,7 +46,7 @@ def make_guide(
     arm: ArmSpec, prepared: Prepared, feed: Feed, *, cache: Path, progress: Progress | None = None
 ) -> Guide | None:
     """Build what keeps importance maps for an arm's mixer, if it asks for maps that are kept."""
-    kept = kept_importance_of(arm)
+    kept = kept_importance(arm.mix, where=f"arm.{arm.name}.mix")
     if kept is None:
         return None
     rows = int(prepared.manifest.ids.max()) + 1  # a thinned manifest keeps the ids of the whole one

@@ -16,9 +16,10 @@ from raremix.core.random import rng
 from raremix.core.types import Batch, Boxes, MixPlan, Progress, resize_mask
 from raremix.mix import MIXERS, Method
 from raremix.study.feeds import make_feed
+from raremix.study.mixers import make_mixer
 from raremix.study.pictures import caption, to_png
 from raremix.study.prepare import Prepared
-from raremix.study.spec import ArmSpec, StudySpec, mixer_of
+from raremix.study.spec import ArmSpec, StudySpec
 
 SIDE, GAP, TITLE, LINE = 112, 6, 18, 16
 """Pixels: side of a picture, between pictures, of the columns' titles, of a line below a picture."""
@@ -80,7 +81,7 @@ def draw_method(spec: StudySpec, prepared: Prepared, name: str, *, pairs: int, s
     arm = ArmSpec(name=name, mix={"name": name}, augment=table, sampler={"name": "balanced"}, loss={})
     shown = replace(spec, train=replace(spec.train, batch_size=BATCH, devices=1))
     counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
-    mixer = mixer_of(arm, class_counts=counts)
+    mixer = make_mixer(arm.mix, where=f"arm.{name}.mix", class_counts=counts)
     batch = make_feed(shown, prepared, arm, seed=seed).batch(0)
     pool = batch if batch.pool is None else batch.pool
     if isinstance(mixer, Method) and mixer.is_guided:

@@ -15,13 +15,12 @@ import polars as pl
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
-from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
 from torch import multiprocessing, nn
 from torch.multiprocessing.spawn import ProcessException
 
 from raremix import __version__
 from raremix.core import files
-from raremix.core.errors import ConfigError, RaremixError, RunError, StoppedError
+from raremix.core.errors import RaremixError, RunError, StoppedError
 from raremix.core.types import SPLITS, Progress, Task
 from raremix.evaluate.calibration import fit_temperature, scores_from_logits
 from raremix.evaluate.decide import ValidationRows, choose_thresholds
@@ -30,8 +29,9 @@ from raremix.evaluate.score import score
 from raremix.models import Classifier, ClassifierCard, save_classifier
 from raremix.study.feeds import make_feed, make_guide
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import ArmSpec, StudySpec, loss_of, mixer_of
-from raremix.train import Classification, FitResult, TrainSpec, fit
+from raremix.study.spec import ArmSpec, StudySpec, loss_of
+from raremix.study.tasks import make_task
+from raremix.train import FitResult, TrainSpec, fit
 from raremix.train.inference import predict_logits
 from raremix.train.loop import make_fabric, resolve_precision
 
@@ -196,19 +196,16 @@ def train_and_predict(
     arm, manifest = spec.arm(job.arm), prepared.manifest
     train, card = spec.train_of(arm), manifest.card
     model = build_model(spec, prepared, arm, seed=job.seed)
-    counts = tuple(float(n) for n in manifest.class_counts("train"))
-    mixer = mixer_of(arm, class_counts=counts)
     feed = make_feed(spec, prepared, arm, seed=job.seed, rank=fabric.global_rank, ranks=fabric.world_size)
-    task = Classification(
-        modules={"classifier": model},
-        optimizers={"classifier": make_optimizer(model, train)},
+    counts = tuple(float(n) for n in manifest.class_counts("train"))
+    task = make_task(
+        arm,
+        model,
+        train=train,
         criterion=loss_of(arm, task=card.task, class_counts=counts),
-        mixer=mixer,
-        seed=job.seed,
-        steps=train.steps,
-        rank=fabric.global_rank,
+        class_counts=counts,
+        feed=feed,
         guide=make_guide(arm, prepared, feed, cache=cache),
-        repeat=feed.repeat,
     )
     metric = selection_metric(spec, card.task)
     fitted = fit(
@@ -239,22 +236,6 @@ def build_model(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int)
     return spec.model_of(arm).build(
         num_classes=len(prepared.manifest.card.classes), channels=prepared.channels, size=spec.data.size, seed=seed
     )
-
-
-def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
-    """Build an optimiser of timm by name; biases and normalisation do not decay.
-
-    Raises:
-        ConfigError: if timm knows no such optimiser.
-    """
-    # One fused kernel instead of a loop over tensors; the three that have one are what most people use.
-    fused: dict[str, Any] = {"fused": True} if train.optimizer in {"adam", "adamw", "sgd"} else {}
-    try:
-        return create_optimizer_v2(
-            model, opt=train.optimizer, lr=train.learning_rate, weight_decay=train.weight_decay, **fused
-        )
-    except (ValueError, AssertionError) as error:
-        raise ConfigError(f"train.optimizer = {train.optimizer!r}: {error}") from None
 
 
 def _signed(metric: str) -> str:

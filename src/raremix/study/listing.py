@@ -9,8 +9,9 @@ from raremix.data.augment import AUGMENTATIONS
 from raremix.data.samplers import SAMPLERS
 from raremix.data.sources import SOURCES
 from raremix.evaluate.metrics import METRICS
+from raremix.explain import IMPORTANCE_MAPS
 from raremix.losses import LOSSES
-from raremix.mix import MIXERS
+from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
 
 
 def list_runs(runs: Path) -> list[dict[str, Any]]:
@@ -35,9 +36,10 @@ def list_names(what: str) -> list[dict[str, Any]]:
     if what == "metrics":
         return [{"name": name, "what": metric.title} for name, metric in METRICS.items()]
     registries: dict[str, Any] = {
-        "mixers": MIXERS,
+        "mixers": {**MIXERS, **LEARNED_MIXERS, **COMBINATIONS},
         "augmentations": AUGMENTATIONS,
         "samplers": SAMPLERS,
+        "importance": IMPORTANCE_MAPS,
         "losses": LOSSES,
         "sources": SOURCES,
     }

@@ -10,9 +10,11 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from raremix.core.random import rng
+from raremix.mix import LEARNED_MIXERS
 from raremix.study.feeds import make_feed, make_guide
+from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared
-from raremix.study.spec import StudySpec, mixer_of
+from raremix.study.spec import StudySpec
 
 SIDE = 112
 """Pixels of a thumbnail's side: several hundred stay far below the report's 5 MB."""
@@ -68,7 +70,10 @@ def arm_batch(spec: StudySpec, prepared: Prepared, arm_name: str) -> dict[str, A
     batch = feed.batch(0) if guide is None else guide.attach(feed.batch(0))
     pool = batch if batch.pool is None else batch.pool
     counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
-    mixed = mixer_of(arm, class_counts=counts).plan(batch, pool, rng=rng(seed, "mix", 0, 0)).apply(batch, pool)
+    # A mixer that learns begins as MixUp does: there is no network yet whose masks could be shown.
+    table = {"name": "mixup", "alpha": 1.0} if arm.mix["name"] in LEARNED_MIXERS else arm.mix
+    mixer = make_mixer(table, where=f"arm.{arm_name}.mix", class_counts=counts)
+    mixed = mixer.plan(batch, pool, rng=rng(seed, "mix", 0, 0)).apply(batch, pool)
     count = min(PER_ARM, len(mixed.images))
     values = (mixed.images[:count].detach().clamp(0, 1) * 255).round().byte().numpy()
     classes = prepared.manifest.card.classes

@@ -1,27 +1,24 @@
 """A study file, read and checked: data, model, budget, arms, seeds."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from timm.optim import list_optimizers  # pyright: ignore[reportPrivateImportUsage]
-from torch import nn
 
 from raremix.config import Table, build, build_named, check, override, read_toml, write_toml
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.core.protocols import ImportanceMap, Loss, Mixer, Source
+from raremix.core.protocols import Loss, Source
 from raremix.core.registry import look_up
 from raremix.core.types import Task
 from raremix.data.augment import AUGMENTATIONS
 from raremix.data.samplers import SAMPLERS
 from raremix.data.sources import SOURCES
 from raremix.evaluate.metrics import METRICS
-from raremix.explain import IMPORTANCE_MAPS
 from raremix.losses import LOSSES
-from raremix.mix import COMBINATIONS, MIXERS
 from raremix.models import ClassifierSpec
+from raremix.study.mixers import check_mixer
 from raremix.train import TrainSpec
 
 PARTS = ("mix", "augment", "sampler", "loss")
@@ -277,95 +274,6 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
     return spec
 
 
-def mixer_of(arm: ArmSpec, *, class_counts: tuple[float, ...] | None = None) -> Mixer:
-    """Build an arm's mixer; importance maps that are kept for every image are left to `kept_importance_of`."""
-    return build_named(
-        {**MIXERS, **COMBINATIONS},
-        _without_kept_maps(arm.mix)[0],
-        kind="mixer",
-        where=f"arm.{arm.name}.mix",
-        registries={Mixer: {**MIXERS, **COMBINATIONS}, ImportanceMap: IMPORTANCE_MAPS},
-        class_counts=class_counts,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptImportance:
-    """An importance table that keeps a map for every image.
-
-    Attributes:
-        table: of the importance map itself.
-        grid: side of the kept maps.
-        every: epochs between two refreshes by the averaged classifier, where the map asks for a classifier.
-    """
-
-    table: Table
-    grid: int = 16
-    every: float = 1.0
-
-    def build(self, *, where: str, model: nn.Module | None = None) -> ImportanceMap:
-        """Build the importance map, for a classifier where it asks for one."""
-        return build_named(IMPORTANCE_MAPS, self.table, kind="importance map", where=where, model=model)
-
-    def check(self, *, where: str) -> None:
-        """Refuse keys that the map does not know; one that asks for a classifier is built once there is one."""
-        if not self.needs_model:
-            self.build(where=where)
-            return
-        known = inspect.signature(look_up(IMPORTANCE_MAPS, self.table["name"], kind="importance map")).parameters
-        for key in self.table:
-            if key not in {"name", *known}:
-                raise UnknownNameError(f"key of {where}", key, known)
-
-    @property
-    def needs_model(self) -> bool:
-        """Whether the map is a classifier's."""
-        return asks_for_model(self.table)
-
-
-def kept_importance_of(arm: ArmSpec) -> KeptImportance | None:
-    """Return the importance table of an arm's mixer whose maps are kept for every image, if there is one.
-
-    Kept are maps that a classifier draws, since they are refreshed every few epochs only, and any map with a `grid`.
-    """
-    found = _without_kept_maps(arm.mix)[1]
-    if not found:
-        return None
-    where = f"arm.{arm.name}.mix.importance"
-    if any(table != found[0] for table in found):
-        raise ConfigError(f"{where}: all mixers of an arm share the maps that are kept; give them the same table")
-    own = {key: value for key, value in found[0].items() if key in {"grid", "every"}}
-    table = {key: value for key, value in found[0].items() if key not in own}
-    grid, every = check(own.get("grid", 16), int, where=where), check(own.get("every", 1.0), float, where=where)
-    if grid < 1 or every <= 0:
-        raise ConfigError(f"{where}: grid must be at least 1 and every more than 0 epochs")
-    return KeptImportance(table=table, grid=grid, every=every)
-
-
-def asks_for_model(table: Table) -> bool:
-    """Whether an importance table names a map that a classifier draws."""
-    made = look_up(IMPORTANCE_MAPS, str(table.get("name")), kind="importance map")
-    return "model" in inspect.signature(made).parameters
-
-
-def _without_kept_maps(table: Table) -> tuple[Table, list[Table]]:
-    """Take the importance tables whose maps are kept out of a mixer's table, and out of those within it."""
-    plain, found = dict(table), []
-    importance = plain.get("importance")
-    if importance is not None:
-        named = {"name": importance} if isinstance(importance, str) else check(importance, Table, where="importance")
-        if {"grid", "every"} & set(named) or asks_for_model(named):
-            del plain["importance"]
-            found.append(named)
-    for key, value in table.items():
-        inner = value if isinstance(value, list) else [value]
-        if key in {"mixer", "mixers"} and all(isinstance(one, dict) for one in inner):
-            pairs = [_without_kept_maps(one) for one in inner]
-            plain[key] = [one for one, _ in pairs] if isinstance(value, list) else pairs[0][0]
-            found += [table for _, tables in pairs for table in tables]
-    return plain, found
-
-
 def augmentation_of(arm: ArmSpec, *, modality: str) -> Any:
     """Build an arm's augmentation for a modality."""
     return build_named(
@@ -434,10 +342,7 @@ def _check(spec: StudySpec) -> None:
     """Build every part once, so that a wrong key in the last arm is found before the first is trained."""
     spec.arm(spec.reference)
     for arm in spec.arms:
-        mixer_of(arm)
-        kept = kept_importance_of(arm)
-        if kept is not None:
-            kept.check(where=f"arm.{arm.name}.mix.importance")
+        check_mixer(arm.mix, where=f"arm.{arm.name}.mix")
         augmentation_of(arm, modality="other")
         loss_of(arm, task="multiclass", class_counts=(1.0, 1.0))
         sampler_table = dict(arm.sampler)

@@ -1,0 +1,137 @@
+"""From a study's mix table to a mixer: tables within tables, importance maps that are kept, mixers that learn."""
+
+import inspect
+from dataclasses import dataclass
+
+from torch import nn
+
+from raremix.config import Table, build_named, check
+from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.core.protocols import ImportanceMap, Mixer
+from raremix.core.registry import look_up
+from raremix.explain import IMPORTANCE_MAPS
+from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
+
+LEARNING = ("at", "decay", "clean", "area", "margin")
+"""Keys of a learned mixer's table that say how it is trained, and not how it mixes."""
+
+FILLED_IN = {"network", "features", "is_learning"}
+"""What a learned mixer is given by its training, and no file can hold."""
+
+
+def make_mixer(table: Table, *, where: str, class_counts: tuple[float, ...] | None = None) -> Mixer:
+    """Build the mixer of a table.
+
+    Importance maps that are kept for every image are left to `kept_importance`, and what says how a learned mixer is
+    trained to `learning_keys`.
+    """
+    learning = learning_keys(table)
+    return build_named(
+        {**MIXERS, **LEARNED_MIXERS, **COMBINATIONS},
+        _without_kept_maps({key: value for key, value in table.items() if key not in learning})[0],
+        kind="mixer",
+        where=where,
+        registries={Mixer: {**MIXERS, **COMBINATIONS}, ImportanceMap: IMPORTANCE_MAPS},
+        class_counts=class_counts,
+    )
+
+
+def check_mixer(table: Table, *, where: str) -> None:
+    """Build a table's mixer and importance map once, so that a wrong key is found before anything is trained."""
+    make_mixer(table, where=where)
+    kept = kept_importance(table, where=where)
+    if kept is not None:
+        kept.check(where=f"{where}.importance")
+
+
+def learning_keys(table: Table) -> Table:
+    """Return what a learned mixer's table says about how it is trained, and not about how it mixes.
+
+    Raises:
+        UnknownNameError: for a key that is neither.
+    """
+    mixer = LEARNED_MIXERS.get(str(table.get("name")))
+    if mixer is None:
+        return {}
+    known = {"name", *LEARNING, *inspect.signature(mixer).parameters} - FILLED_IN
+    for key in table:
+        if key not in known:
+            raise UnknownNameError("key of a learned mixer", key, known)
+    return {key: value for key, value in table.items() if key in LEARNING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptImportance:
+    """An importance table that keeps a map for every image.
+
+    Attributes:
+        table: of the importance map itself.
+        grid: side of the kept maps.
+        every: epochs between two refreshes by the averaged classifier, where the map asks for a classifier.
+    """
+
+    table: Table
+    grid: int = 16
+    every: float = 1.0
+
+    def build(self, *, where: str, model: nn.Module | None = None) -> ImportanceMap:
+        """Build the importance map, for a classifier where it asks for one."""
+        return build_named(IMPORTANCE_MAPS, self.table, kind="importance map", where=where, model=model)
+
+    def check(self, *, where: str) -> None:
+        """Refuse keys that the map does not know; one that asks for a classifier is built once there is one."""
+        if not self.needs_model:
+            self.build(where=where)
+            return
+        known = inspect.signature(look_up(IMPORTANCE_MAPS, self.table["name"], kind="importance map")).parameters
+        for key in self.table:
+            if key not in {"name", *known}:
+                raise UnknownNameError(f"key of {where}", key, known)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the map is a classifier's."""
+        return asks_for_model(self.table)
+
+
+def kept_importance(table: Table, *, where: str) -> KeptImportance | None:
+    """Return the importance table of a mixer whose maps are kept for every image, if there is one.
+
+    Kept are maps that a classifier draws, since they are refreshed every few epochs only, and any map with a `grid`.
+    """
+    found = _without_kept_maps(table)[1]
+    if not found:
+        return None
+    where = f"{where}.importance"
+    if any(table != found[0] for table in found):
+        raise ConfigError(f"{where}: all mixers of an arm share the maps that are kept; give them the same table")
+    own = {key: value for key, value in found[0].items() if key in {"grid", "every"}}
+    rest = {key: value for key, value in found[0].items() if key not in own}
+    grid, every = check(own.get("grid", 16), int, where=where), check(own.get("every", 1.0), float, where=where)
+    if grid < 1 or every <= 0:
+        raise ConfigError(f"{where}: grid must be at least 1 and every more than 0 epochs")
+    return KeptImportance(table=rest, grid=grid, every=every)
+
+
+def asks_for_model(table: Table) -> bool:
+    """Whether an importance table names a map that a classifier draws."""
+    made = look_up(IMPORTANCE_MAPS, str(table.get("name")), kind="importance map")
+    return "model" in inspect.signature(made).parameters
+
+
+def _without_kept_maps(table: Table) -> tuple[Table, list[Table]]:
+    """Take the importance tables whose maps are kept out of a mixer's table, and out of those within it."""
+    plain, found = dict(table), []
+    importance = plain.get("importance")
+    if importance is not None:
+        named = {"name": importance} if isinstance(importance, str) else check(importance, Table, where="importance")
+        if {"grid", "every"} & set(named) or asks_for_model(named):
+            del plain["importance"]
+            found.append(named)
+    for key, value in table.items():
+        inner = value if isinstance(value, list) else [value]
+        if key in {"mixer", "mixers"} and all(isinstance(one, dict) for one in inner):
+            pairs = [_without_kept_maps(one) for one in inner]
+            plain[key] = [one for one, _ in pairs] if isinstance(value, list) else pairs[0][0]
+            found += [table for _, tables in pairs for table in tables]
+    return plain, found
