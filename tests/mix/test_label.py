@@ -99,3 +99,10 @@ def test_remix_settings() -> None:
     assert remix(weight, own, partner, tau=0.0).tolist() == pytest.approx([0.4, 0.7])
     one = np.array([10.0, 10.0])
     assert remix(weight, one, one, kappa=3.0, tau=1.0).tolist() == pytest.approx([0.4, 0.7])
+
+
+def test_maps_of_two_sizes_are_compared_at_the_own_maps() -> None:
+    own = torch.tensor([[[[1.0, 0.0]]]])
+    partner = torch.tensor([[[[0.0, 0.0, 0.4, 0.8]]]])
+    mask = torch.tensor([[[[1.0, 0.0]]]])
+    torch.testing.assert_close(mass(mask, own=own, partner=partner), torch.tensor([1.0 / 1.6]))

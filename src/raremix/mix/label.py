@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from raremix.core.types import Boxes, resize_mask
 
@@ -39,7 +40,7 @@ def mass(
 
     Args:
         mask: share each pixel keeps of its own image.
-        own, partner: importance maps of the images, row by row.
+        own, partner: importance maps of the images, row by row; their sizes may differ.
 
     Example:
         >>> left = torch.tensor([[[[1.0, 0.0]]]])
@@ -47,6 +48,8 @@ def mass(
         tensor([0.5000])
     """
     counted = area(mask)
+    if partner.shape[-2:] != own.shape[-2:]:
+        partner = functional.interpolate(partner, size=own.shape[-2:], mode="area")
     full = mask.to_mask() if isinstance(mask, Boxes) else mask
     full = resize_mask(full.to(own.device), *own.shape[-2:])
     kept, given = (own * full).sum(dim=(1, 2, 3)), (partner * (1 - full)).sum(dim=(1, 2, 3))
@@ -80,6 +83,7 @@ def remix(
         tensor([0.0000, 0.6000])
     """
     with np.errstate(invalid="ignore"):  # two rows without any label
-        ratio = torch.from_numpy(np.nan_to_num(own_counts / np.maximum(partner_counts, 1e-12), nan=1.0))
+        quotient = np.nan_to_num(own_counts / np.maximum(partner_counts, 1e-12), nan=1.0)
+    ratio = torch.from_numpy(quotient).to(weight.device)
     weight = torch.where((ratio >= kappa) & (weight < tau), torch.zeros_like(weight), weight)
     return torch.where((ratio <= 1 / kappa) & (1 - weight < tau), torch.ones_like(weight), weight)

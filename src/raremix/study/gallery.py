@@ -179,7 +179,7 @@ def _write_pages(folder: Path, found: dict[str, str], prepared: Prepared) -> Non
         f"What each method makes of {card.name}: two images, where the method looks at them their importance maps, the "
         "share of its own pixels that the first keeps, the result, and its label."
     )
-    page = [f"# Gallery of mixers\n\n{about}\n"]
+    page = [f"# Gallery of mixers\n\n{about} Made by `raremix show mixes`.\n"]
     page += [f"## {name}\n\n![{name}]({path.name})\n" for name, path in shown.items()]
     page += [f"* `{name}` is {why}\n" for name, why in left_out.items()]
     files.write_text(folder / "index.md", "\n".join(page))
