@@ -34,7 +34,7 @@ def area(mask: Float[Tensor, "R 1 h w"] | Boxes) -> Float[Tensor, " R"]:
 
 
 def mass(
-    mask: Float[Tensor, "R 1 h w"] | Boxes, own: Float[Tensor, "R 1 a b"], partner: Float[Tensor, "R 1 a b"]
+    mask: Float[Tensor, "R 1 h w"] | Boxes, own: Float[Tensor, "R 1 a b"], partner: Float[Tensor, "R 1 c d"]
 ) -> Float[Tensor, " R"]:
     """Weigh labels by the importance that each image contributes; by area where nothing important is left of either.
 

@@ -140,19 +140,19 @@ class PuzzleMix(Method):
         down, right = (keep.new_full((B, n - i, n - 1 + i), smooth) for i in (1, 0))
         if self.gamma > 0 and smooth > 0 and n > 1:
             k = _patches(images, n=n, patch=self.patch)
-            first = _averages(images, n * k)
-            second = first if pool_images is images else _averages(pool_images, n * k).to(first.device)
-            second = take_rows(second, partner)
-            for dim, smoothness in ((2, down), (3, right)):
-                # meets[a, b]: a before the border and b behind it; 1: own, 0: partner.
-                meets = smooth * self.gamma * torch.stack(
-                    [_differences(a, b, dim=dim, n=n, k=k) for a in (second, first) for b in (second, first)]
-                ).unflatten(0, (2, 2))  # fmt: skip
+            sides = _sides(images, n=n, k=k)
+            others_sides = sides if pool_images is images else _sides(pool_images, n=n, k=k).to(sides.device)
+            sides = torch.stack([others_sides.index_select(2, partner.to(sides.device)), sides])
+            for dim, smoothness in ((0, down), (1, right)):
+                # meets[a, b]: how patches of a before a border differ from those of b behind it; 1: own, 0: partner.
+                before, behind = sides[:, dim].unbind(dim=1)
+                meets = (before[:, None] - behind[None]).abs().mean(dim=3).unflatten(4, (n, k)).mean(dim=5)
+                meets = smooth * self.gamma * (meets.mT if dim else meets)
                 # d(a, b) as a cost of each block and one of the pair where a and b differ.
                 crossed = meets[0, 1] + meets[1, 0]
                 for costs, image in ((keep, 1), (give, 0)):
-                    costs.narrow(dim - 1, 0, n - 1).add_(meets[image].sum(dim=0) - crossed, alpha=0.5)
-                    costs.narrow(dim - 1, 1, n - 1).add_(meets[:, image].sum(dim=0), alpha=0.5)
+                    costs.narrow(dim + 1, 0, n - 1).add_(meets[image].sum(dim=0) - crossed, alpha=0.5)
+                    costs.narrow(dim + 1, 1, n - 1).add_(meets[:, image].sum(dim=0), alpha=0.5)
                 smoothness.add_(crossed - meets[0, 0] - meets[1, 1], alpha=0.5)
                 smoothness.clamp_(min=0)  # only images far outside [0, 1] come here
         prior = torch.from_numpy(self._prior(share)).to(keep.device)[:, :, None, None] / n**2
@@ -206,9 +206,31 @@ def _averages(images: Float[Tensor, "B C H W"], n: int) -> Float[Tensor, "B C n 
     return reduce(torch.add, [rows[..., i::width] for i in range(width)]) / (H // n * width)
 
 
-def _differences(before: Tensor, behind: Tensor, *, dim: int, n: int, k: int) -> Float[Tensor, "B _ _"]:
-    """Return the mean difference of the patches on both sides of each border between blocks of k x k patches."""
-    # The last patches of each block but the last, and the first ones of each block but the first.
-    steps = torch.arange(1, n, device=before.device) * k
-    across = (before.index_select(dim, steps - 1) - behind.index_select(dim, steps)).abs().mean(dim=1)
-    return across.unflatten(4 - dim, (n, k)).mean(dim=5 - dim)
+def _sides(images: Float[Tensor, "B C H W"], *, n: int, k: int) -> Float[Tensor, "2 2 B C n-1 n*k"]:
+    """Average the patches on both sides of every border between blocks.
+
+    Returns:
+        For borders between rows and between columns of blocks, before and behind: borders, and k patches along each
+        block.
+    """
+    H, W = images.shape[-2:]
+    cells = n * k
+    if H % cells or W % cells or k < 4:
+        means = _averages(images, cells)
+        lines = torch.arange(1, n, device=images.device) * k
+        pairs = [[maps.index_select(2, lines - i) for i in (1, 0)] for maps in (means, means.mT)]
+        return torch.stack([torch.stack(pair) for pair in pairs])
+    # Most pixels lie far from the borders: only those near them are read.
+    found = []
+    for dim, length in ((2, H), (3, W)):
+        block, depth = length // n, length // cells
+        near = images.narrow(dim, block - depth, length - 2 * (block - depth)).unfold(dim, 2 * depth, block)
+        if dim == 2:  # (B, C, n - 1, W, 2 depth)
+            near = (
+                near.unflatten(4, (2, depth)).sum(dim=5, dtype=torch.float32).unflatten(3, (cells, W // cells)).sum(4)
+            )
+        else:  # (B, C, H, n - 1, 2 depth)
+            near = near.unflatten(2, (cells, H // cells)).sum(dim=3, dtype=torch.float32)
+            near = near.unflatten(4, (2, depth)).sum(dim=5).transpose(2, 3)
+        found.append(near.movedim(4, 0) / (H // cells * (W // cells)))
+    return torch.stack(found)
