@@ -1,7 +1,8 @@
 """Write docs/results.md from the records of finished studies, and keep their comparisons beside the study files.
 
 raremix study studies/retinamnist_28_cpu.toml      # ... and the others
-python studies/tables.py runs/*_cpu
+python studies/tables.py runs/[hknpr]*_cpu
+python studies/tables.py runs/mixers_*_cpu --page mixers
 """
 
 import argparse
@@ -15,13 +16,14 @@ from raremix.report.notation import metric_name
 from raremix.report.words import conclude
 
 HERE = Path(__file__).parent
+PAGES = {"results": "Results on real images", "mixers": "Every mixer, at one budget"}
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1")
 
-INTRODUCTION = """# Results on real images
+INTRODUCTION = """# {title}
 
-Made by `python studies/tables.py runs/*_cpu` from the records of the studies named below; no figure is typed in by
-hand. Values are means over seeds with 95 % intervals over patients and seeds; differences are paired, with Holm's
-correction over the arms of a study. The `_cpu` studies are small on purpose: they end on two CPU cores, so they compare
+Made by `python studies/tables.py` from the records of the studies named below; no figure is typed in by hand. Values are means over seeds with 95 % intervals over patients and seeds; differences are paired, with Holm's
+correction over the arms of a study. The rarest classes are those of the tail, fewer than 20 training images, or where
+there is none the medium ones, up to 100; a step's cost is that of the training steps alone, over the reference's. The `_cpu` studies are small on purpose: they end on two CPU cores, so they compare
 recipes at a small budget, and are no claim about what a full training reaches. The full-size files beside them are the
 same studies with the budget that a GPU allows.
 
@@ -33,19 +35,19 @@ def main() -> None:
     """Write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of finished studies")
-    parser.add_argument("--output", type=Path, default=HERE.parent / "docs" / "results.md")
-    parser.add_argument("--after", type=Path, default=HERE / "discussion.md", help="text that follows the tables")
+    parser.add_argument("--page", choices=PAGES, default="results", help="page of docs/ to write")
     options = parser.parse_args()
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION.format(title=PAGES[options.page])]
     for folder in options.runs:
         record = read_record(folder / "record.json")
         if not record.study.is_complete:
             raise SystemExit(f"{folder} is incomplete: run the study again")
         parts.append(section(record))
         files.write_text(HERE / "results" / f"{record.study.name}.csv", comparisons(record))
-    if options.after.is_file():
-        parts.append(options.after.read_text())
-    files.write_text(options.output, "\n".join(parts))
+    after = HERE / f"discussion_{options.page}.md"
+    if after.is_file():
+        parts.append(after.read_text())
+    files.write_text(HERE.parent / "docs" / f"{options.page}.md", "\n".join(parts))
 
 
 def section(record: Record) -> str:
@@ -68,10 +70,14 @@ def section(record: Record) -> str:
     columns = [first, *(name for name in SHOWN if name != first)]
     lines = [f"## {study.title}", "", "; ".join(facts) + ".", ""]
     heads = [f"{metric_name(name, capital=True)}{' (primary)' if name == first else ''}" for name in columns]
-    lines.append("| arm | " + " | ".join(heads) + " | difference to the reference, points | p (Holm) |")
-    lines.append("| --- |" + " --- |" * (len(columns) + 2))
+    heads += ["sensitivity, rarest classes", "cost of a step", "difference to the reference, points", "p (Holm)"]
+    lines.append("| arm | " + " | ".join(heads) + " |")
+    lines.append("| --- |" + " --- |" * len(heads))
+    speed = {arm.name: arm.images_per_second for arm in record.arms}
     for arm in record.arms:
         cells = [_value(record, arm.name, name) for name in columns]
+        cells.append(_rarest(record, arm.name))
+        cells.append(f"{speed[study.reference] / arm.images_per_second:.2f}" if arm.images_per_second else "")
         found = record.primary_comparison(arm.name)
         if found is None or found.effect is None:
             cells += ["reference" if arm.name == study.reference else "", ""]
@@ -108,13 +114,21 @@ def comparisons(record: Record) -> str:
     return stream.getvalue()
 
 
+def _rarest(record: Record, arm: str) -> str:
+    found = {e.label: e for e in record.metrics if (e.arm, e.metric, e.scope) == (arm, "sensitivity", "band")}
+    entry = next((found[band] for band in ("tail", "medium") if band in found), None)
+    return "" if entry is None or entry.value is None else f"{entry.value:.3f}{_interval(entry.low, entry.high)}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+
+
 def _value(record: Record, arm: str, metric: str) -> str:
     found = record.overall(arm, metric)
     if found is None or found.value is None:
         return ""
-    if found.low is None or found.high is None:
-        return f"{found.value:.3f}"
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return f"{found.value:.3f}{_interval(found.low, found.high)}"
 
 
 if __name__ == "__main__":
