@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from beartype._check.code import codemain
 
-# Of a list or tuple beartype checks one item, drawn from Python's global generator; tests that watch this generator must
-# not see it move, so it is given one of its own before anything is decorated.
+# Of a list or tuple beartype checks one item, drawn from Python's global generator; tests that watch this generator
+# must not see it move, so it is given one of its own before anything is decorated.
 codemain.getrandbits = Random(0).getrandbits  # type: ignore[attr-defined]
 
 

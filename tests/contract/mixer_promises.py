@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from itertools import product
 
-import numpy as np
 import torch
 from tests.contract.random_states import random_states
 from torch import Tensor

@@ -206,7 +206,8 @@ def test_a_training_step_in_the_same_autocast_keeps_its_gradients() -> None:
     network = batch_norm_net()
     images, targets = torch.rand(4, 3, 8, 8), torch.eye(2)[[0, 1, 0, 1]]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        GradCAM(model=network, layer="1")(images, targets)
+        for kind in KINDS:
+            GradCAM(model=network, layer="1", kind=kind)(images, targets)
         network(images).float().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
 

@@ -99,6 +99,18 @@ def test_inputs_and_global_state_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
+def test_autocast_does_not_make_maps_coarse(name: str) -> None:
+    importance = MAKERS[name](3)
+    images, targets = batch(3, 16, 16)
+    expected = importance(images, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = importance(images, targets)
+    asks_a_network = hasattr(importance, "model")  # which runs as it does everywhere in there
+    assert maps.dtype == torch.float32
+    torch.testing.assert_close(maps, expected, atol=0.1 if asks_a_network else 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_works_in_inference_mode(name: str) -> None:
     importance = MAKERS[name](3)
     images, targets = batch(3, 16, 16)

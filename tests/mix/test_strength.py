@@ -1,6 +1,5 @@
 """The share that rows keep: moments, also where numpy's sampler goes through its small-parameter branch."""
 
-import numpy as np
 import pytest
 from scipy import stats
 

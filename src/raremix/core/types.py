@@ -320,7 +320,8 @@ def _mix_tables(targets: Tensor, pool_targets: Tensor, plan: MixPlan) -> Tensor 
     """Blend targets on the CPU, where numpy is done with a table this small before torch begins; None if any is NaN."""
     own, partner = targets.numpy(), pool_targets.numpy()[plan.partner.numpy()]
     own = own if plan.own is all_rows(len(own)) else own[plan.own.numpy()]
-    mixed = partner + (own - partner) * plan.weight.numpy()[:, None]
+    share = plan.weight.numpy()[:, None]
+    mixed = own * share + partner * (1 - share)  # exact where a row is whole
     return None if np.isnan(mixed).any() else torch.from_numpy(mixed)
 
 

@@ -73,7 +73,8 @@ class GradCAM:
             features, gradient = _look(self.model, self._module(), inputs, targets if needs_gradient else None)
             dtype = working_type(images)
             features, gradient = (as_map(one, self.model, inputs).to(dtype) for one in (features, gradient))
-            return over_peak(compute(features, gradient))
+            with torch.autocast(images.device.type, enabled=False):
+                return over_peak(compute(features, gradient))
 
     def _module(self) -> nn.Module:
         return last_stage(self.model) if self.layer is None else find_module(self.model, self.layer)

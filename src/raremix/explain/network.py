@@ -13,22 +13,15 @@ from raremix.core.errors import ConfigError, DataError
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run a network for evaluation, whatever is going on around: under `no_grad`, inference mode or autocast.
+    """Run a network for evaluation, whatever is going on around: training, `no_grad` or inference mode.
 
     Inside, no gradient is recorded until `torch.enable_grad` asks for it; outside, every module is back in the mode
-    that it was in. Autocast goes on, but keeps no weights: those cast here have no gradient for a training step that
-    shares its cache.
+    that it was in.
     """
     was_training = [(module, module.training) for module in model.modules()]
-    device = next((p.device.type for p in model.parameters()), "cpu")
-    is_autocast = torch.is_autocast_enabled(device)
     try:
         model.eval()
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.autocast(device, dtype=torch.get_autocast_dtype(device), enabled=is_autocast, cache_enabled=False),
-        ):
+        with torch.inference_mode(False), torch.no_grad():
             yield
     finally:
         for module, training in was_training:

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MESSAGES = 8
-"""Rounds of messages: enough for 16 x 16 cells; each round reaches one cell further."""
+MESSAGES = 6
+"""Rounds of messages; each reaches one cell further. Eight lower the costs of 16 x 16 cells by another 0.03 %."""
 
 SWEEPS = 1
 """Rounds of coordinate descent over both colours."""

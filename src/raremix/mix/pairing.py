@@ -192,8 +192,8 @@ def _labels(batch: Batch) -> Bool[np.ndarray, "B K"]:
 def _draw(allowed: Bool[np.ndarray, "B P"], *, rng: np.random.Generator) -> Pairs:
     """Draw one of the allowed rows for each, all with the same probability."""
     partner = np.where(allowed, rng.random(allowed.shape), -1.0).argmax(axis=1)
-    is_paired = allowed.any(axis=1)
-    return Pairs(partner=partner, is_paired=None if is_paired.all() else is_paired)
+    is_paired = np.asarray(allowed.any(axis=1))
+    return Pairs(partner=partner, is_paired=None if bool(is_paired.all()) else is_paired)
 
 
 def _vectors(batch: Batch, pool: Batch) -> tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "P D"]]:

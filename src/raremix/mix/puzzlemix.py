@@ -100,8 +100,8 @@ class PuzzleMix(Method):
         partner = torch.from_numpy(pairs.partner)
         share = kept_share(len(partner), alpha=self.alpha, rng=rng)
         n = min(self.grids[int(rng.integers(len(self.grids)))], height, width)
-        own = block_importance(maps_of(batch), n=n)
-        others = own if pool is batch else block_importance(maps_of(pool), n=n).to(own.device)
+        own = _blocks(batch, n=n)
+        others = own if pool is batch else _blocks(pool, n=n).to(own.device)
         problem = self.problem(batch.images, pool.images, own, others, partner=partner, share=share)
         mask = solve(problem).to(torch.float32) / (self.levels - 1)
         placed = fit(mask[:, None], height=height, width=width)
@@ -146,8 +146,9 @@ class PuzzleMix(Method):
             for dim, smoothness in ((0, down), (1, right)):
                 # meets[a, b]: how patches of a before a border differ from those of b behind it; 1: own, 0: partner.
                 before, behind = sides[:, dim].unbind(dim=1)
-                meets = (before[:, None] - behind[None]).abs().mean(dim=3).unflatten(4, (n, k)).mean(dim=5)
-                meets = smooth * self.gamma * (meets.mT if dim else meets)
+                meets = reduce(torch.add, (before[:, None] - behind[None]).abs().unbind(dim=3))
+                meets = _sums(meets, 4, k) * (smooth * self.gamma / (images.shape[1] * k))
+                meets = meets.mT if dim else meets
                 # d(a, b) as a cost of each block and one of the pair where a and b differ.
                 crossed = meets[0, 1] + meets[1, 0]
                 for costs, image in ((keep, 1), (give, 0)):
@@ -170,6 +171,11 @@ class PuzzleMix(Method):
         return swap_blocks(images, rows, swaps, n=mask.shape[-1])
 
 
+def _blocks(batch: Batch, *, n: int) -> Float[Tensor, "B n n"]:
+    maps = batch.importance if batch.importance is not None else maps_of(batch)  # which says what is missing
+    return block_importance(maps, n=n)
+
+
 @torch.no_grad()
 def block_importance(maps: Float[Tensor, "B 1 h w"], *, n: int) -> Float[Tensor, "B n n"]:
     """Average maps over the blocks of a grid, scaled to a sum of one each; a map of zeros says that all matter alike.
@@ -179,7 +185,7 @@ def block_importance(maps: Float[Tensor, "B 1 h w"], *, n: int) -> Float[Tensor,
         tensor([[[0.7500, 0.2500],
                  [0.0000, 0.0000]]])
     """
-    blocks = _averages(maps, n)[:, 0].clamp(min=0)
+    blocks = _averages(maps.detach(), n)[:, 0].to(torch.float32).nan_to_num(nan=0.0).clamp(min=0)
     total = blocks.sum(dim=(1, 2), keepdim=True)
     return torch.where(total > 0, blocks / total.clamp(min=1e-30), 1 / n**2)
 
@@ -194,19 +200,24 @@ def _patches(images: Tensor, *, n: int, patch: int) -> int:
 
 
 def _averages(images: Float[Tensor, "B C H W"], n: int) -> Float[Tensor, "B C n n"]:
-    """Average images over the cells of an n x n grid, in float32; cells share pixels where n does not divide a side."""
+    """Average images over the cells of a grid, at least in float32; where n divides no side, cells share pixels."""
     H, W = images.shape[-2:]
     if H % n or W % n:
-        return functional.adaptive_avg_pool2d(images.float(), n)
-    rows = images.unflatten(2, (n, H // n)).sum(dim=3, dtype=torch.float32)
-    width = W // n
-    if width > 8:
-        return rows.unflatten(3, (n, width)).sum(dim=4) / (H // n * width)
-    # A sum over a few neighbours is slow on the CPU; as few sums of every width-th column are not.
-    return reduce(torch.add, [rows[..., i::width] for i in range(width)]) / (H // n * width)
+        return functional.adaptive_avg_pool2d(images.to(torch.promote_types(images.dtype, torch.float32)), n)
+    return _sums(_sums(images, 2, H // n), 3, W // n) / (H // n * (W // n))
 
 
-def _sides(images: Float[Tensor, "B C H W"], *, n: int, k: int) -> Float[Tensor, "2 2 B C n-1 n*k"]:
+def _sums(values: Tensor, dim: int, size: int) -> Tensor:
+    """Add up neighbours along a dimension by groups, at least in float32."""
+    kind = torch.promote_types(values.dtype, torch.float32)
+    if size > 2 * dim:  # found by measuring at 224 pixels
+        return values.unflatten(dim, (-1, size)).sum(dim=dim + 1, dtype=kind)
+    # A sum over a few neighbours is slow on the CPU; as few sums of every size-th line are not.
+    every = [slice(None)] * dim
+    return reduce(torch.add, [values[(*every, slice(i, None, size))].to(kind) for i in range(size)])
+
+
+def _sides(images: Float[Tensor, "B C H W"], *, n: int, k: int) -> Float[Tensor, "2 2 B C _ _"]:
     """Average the patches on both sides of every border between blocks.
 
     Returns:
@@ -215,22 +226,18 @@ def _sides(images: Float[Tensor, "B C H W"], *, n: int, k: int) -> Float[Tensor,
     """
     H, W = images.shape[-2:]
     cells = n * k
-    if H % cells or W % cells or k < 4:
+    if H % cells or W % cells or 16 * (n - 1) > cells:
         means = _averages(images, cells)
         lines = torch.arange(1, n, device=images.device) * k
         pairs = [[maps.index_select(2, lines - i) for i in (1, 0)] for maps in (means, means.mT)]
-        return torch.stack([torch.stack(pair) for pair in pairs])
-    # Most pixels lie far from the borders: only those near them are read.
-    found = []
-    for dim, length in ((2, H), (3, W)):
-        block, depth = length // n, length // cells
-        near = images.narrow(dim, block - depth, length - 2 * (block - depth)).unfold(dim, 2 * depth, block)
-        if dim == 2:  # (B, C, n - 1, W, 2 depth)
-            near = (
-                near.unflatten(4, (2, depth)).sum(dim=5, dtype=torch.float32).unflatten(3, (cells, W // cells)).sum(4)
-            )
-        else:  # (B, C, H, n - 1, 2 depth)
-            near = near.unflatten(2, (cells, H // cells)).sum(dim=3, dtype=torch.float32)
-            near = near.unflatten(4, (2, depth)).sum(dim=5).transpose(2, 3)
-        found.append(near.movedim(4, 0) / (H // cells * (W // cells)))
-    return torch.stack(found)
+        return torch.stack([torch.stack(pair) for pair in pairs]).to(torch.float32)
+    # Most pixels lie far from the borders: read only those beside them.
+    h, w, values = H // cells, W // cells, images.to(torch.promote_types(images.dtype, torch.float32))
+    rows, columns = [], []
+    for border in range(1, n):
+        y, x = border * (H // n), border * (W // n)
+        rows.append(torch.stack([values[:, :, start : start + h].sum(dim=2) for start in (y - h, y)]))
+        columns.append(_sums(values[..., x - w : x + w], 2, h))
+    along = _sums(torch.stack(rows, dim=3), 4, w)
+    across = torch.stack(columns, dim=2).unflatten(4, (2, w)).sum(dim=5).movedim(4, 0)
+    return torch.stack([along, across]).to(torch.float32) / (h * w)
