@@ -1,14 +1,12 @@
 """FineGrained: how much each pixel stands out from its surroundings, at six widths."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from raremix.core.errors import ConfigError
-from raremix.core.pixels import empty_rows
 from raremix.explain.grey import grey_of, grey_weights
 from raremix.explain.scale import working_type
 
@@ -18,7 +16,6 @@ ROUNDING = 1e-5
 # Pixels that are worked on at a time: on a CPU so few that most of what one pass writes is still in a cache when the
 # next one reads it; elsewhere as many as need about a gigabyte.
 CPU_PIXELS, DEVICE_PIXELS = 2**17, 2**25
-BLOCK = 16  # rows that are summed one after the other, all blocks at once
 LINE = 16  # float32 numbers per cache line: rows that start on one are added nearly twice as fast
 
 
@@ -64,8 +61,7 @@ class FineGrained:
     def __call__(self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"]) -> Float[Tensor, "B 1 h w"]:
         """Return how much each pixel stands out; the targets are not looked at."""
         B, _, H, W = images.shape
-        one = images.new_empty((1, 1, -(-H // self.every), -(-W // self.every)), dtype=working_type(images))
-        maps = empty_rows(B, like=one)
+        maps = images.new_empty((B, 1, -(-H // self.every), -(-W // self.every)), dtype=working_type(images))
         pixels = CPU_PIXELS if images.device.type == "cpu" else DEVICE_PIXELS
         rows = min(max(pixels // (H * W), 1), B)
         grey = maps.new_empty((rows, H, W))
@@ -136,16 +132,12 @@ class _Surround:
         across = -(-(left + W + border) // LINE) * LINE
         self.grey, self.every = grey, every
         self.kept = grey if every == 1 else grey[:, ::every, ::every].contiguous()
-        self.contrast = torch.empty_like(self.kept)
+        self.summed, self.contrast = torch.empty_like(grey), torch.empty_like(self.kept)
         self.both = grey.new_empty(2, *self.kept.shape)  # what is brighter than its surroundings, and what is darker
         # The integral image without its first row and column, which are 0: its corner lies at (border, left), zeros
         # above and left of it, and its last row and column repeated below and right: clipped windows need no care.
-        blocks = -(-H // BLOCK)
-        self.integral = grey.new_zeros(B, border + blocks * BLOCK + border, across)
-        summed = grey.new_zeros(B, blocks * BLOCK, W)
-        self.across, self.beyond, self.blocks = summed[:, :H], summed[:, H:], summed.unflatten(1, (blocks, BLOCK))
-        self.rows = self.blocks.unbind(2)
-        self.inner = self.integral[:, border : border + blocks * BLOCK, left : left + W].unflatten(1, (blocks, BLOCK))
+        self.integral = grey.new_zeros(B, border + H + border, across)
+        self.inner = self.integral[:, border : border + H, left : left + W]
         self.edges = [
             (
                 self.integral[:, border : border + H, left + W :],
@@ -165,13 +157,8 @@ class _Surround:
 
     def __call__(self, brightest: Float[Tensor, "B 1 1"], *, out: Float[Tensor, "B H W"]) -> None:
         """Write the maps of the grey images that `grey` holds."""
-        torch.cumsum(self.grey, 2, out=self.across)
-        self.beyond.zero_()
-        for above, row in pairwise(self.rows):
-            row.add_(above)
-        before = self.rows[-1][:, :-1].cumsum(1)[:, :, None]  # the sum of all blocks before the second, the third ...
-        self.inner[:, 0] = self.blocks[:, 0]
-        torch.add(self.blocks[:, 1:], before, out=self.inner[:, 1:])
+        torch.cumsum(self.grey, 2, out=self.summed)
+        torch.cumsum(self.summed, 1, out=self.inner)
         if self.kept is not self.grey:
             self.kept.copy_(self.grey[:, :: self.every, :: self.every])
         for edge, inside in self.edges:
