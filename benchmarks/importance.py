@@ -6,9 +6,9 @@ OpenCV, which raremix does not depend on, lives in a virtual environment of its 
 on top of the packages that are installed here. Every contestant is called in turn, and again, so that whatever else the
 machine does hits all alike; the best and the median of its turns are reported, also over the peer's.
 
-OpenCV is given 8-bit images, one by one, which are converted beforehand; it has no batches and uses one thread here.
-OpenMixup needs packages that no longer install: its spectral residual is written down here after its published formula
-(grey, 128 pixels, 3 x 3 mean with repeated borders, Gaussian of 7 pixels, resized back).
+OpenCV is given 8-bit images, one by one, which are converted beforehand; it has no batches, and uses one thread for
+these maps. OpenMixup did not install beside this torch: its spectral residual is written down here after its published
+formula (grey, 128 pixels, 3 x 3 mean with repeated borders, Gaussian of 7 pixels, resized back).
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, default=Path("runs/benchmarks/importance.json"), help="where the numbers are written"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch; OpenCV uses one for these maps")
     parser.add_argument("--turns", type=int, default=15, help="turns of each contestant")
     parser.add_argument(
         "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"

@@ -6,12 +6,17 @@ Both run in turn, in the same process, with the same precision, layout and threa
 medians of its steps.
 
     python benchmarks/train_step.py --sizes 28 64 224 --rounds 5
+
+With --mix, steps of several mixers are timed in turn instead, each over those of MixUp: what guidance costs.
+
+    python benchmarks/train_step.py --sizes 224 --mix saliencymix spmix puzzlemix
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,20 +27,29 @@ from rich.table import Table
 from raremix.config import override
 from raremix.core import files
 from raremix.study.defaults import compose
-from raremix.study.feeds import make_feed
+from raremix.study.feeds import make_feed, make_guide
 from raremix.study.jobs import build_model
-from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import StudySpec, loss_of, parse_study
-from raremix.train import Classification, fit
+from raremix.study.spec import ArmSpec, StudySpec, loss_of, parse_study
+from raremix.study.tasks import make_task
+from raremix.train import fit
 from raremix.train.loop import make_fabric, resolve_precision
 from raremix.train.optimizer import make_optimizer
 
 BATCH = {28: 128, 64: 64, 224: 16}
 
 
-def study(size: int, model: str, steps: int) -> StudySpec:
-    """Compose a study of one arm that has everything."""
+GUIDED = {
+    "saliencymix": {"name": "fine_grained", "grid": 16},
+    "guidedmixup": {"name": "fine_grained", "grid": 16},
+    "spmix": {"name": "fine_grained", "grid": 16},
+    "puzzlemix": {"name": "input_gradient", "grid": 16},
+}
+"""How guided methods are guided: by maps that are kept."""
+
+
+def study(size: int, model: str, steps: int, *, mixers: Sequence[str] = ("mixup",)) -> StudySpec:
+    """Compose a study of an arm per mixer that has everything."""
     settings = [
         f"data.size={size}",
         "data.images=400",
@@ -45,26 +59,31 @@ def study(size: int, model: str, steps: int) -> StudySpec:
         "train.validations=0",
         "train.checkpoints=0",
     ]
-    arm = {"name": "all", "augment": {"name": "classical"}, "mix": {"name": "mixup"}}
-    return parse_study(override(compose("phantom", arm=[arm]), settings), base=Path.cwd())
+    arms = []
+    for name in mixers:
+        mix = {"name": name, **({"importance": GUIDED[name]} if name in GUIDED else {})}
+        arms.append({"name": name, "augment": {"name": "classical"}, "mix": mix})
+    return parse_study(override(compose("phantom", arm=arms), settings), base=Path.cwd())
 
 
-def our_steps(spec: StudySpec, prepared: Prepared, folder: Path) -> list[float]:
+def our_steps(spec: StudySpec, prepared: Prepared, folder: Path, *, arm: ArmSpec) -> list[float]:
     """Return seconds per step of the real loop, the first two left out."""
-    arm = spec.arms[0]
     fabric = make_fabric(spec.train)
-    model = build_model(spec, prepared, arm, seed=0)
-    task = Classification(
-        modules={"classifier": model},
-        optimizers={"classifier": make_optimizer(model, spec.train)},
-        criterion=loss_of(arm, task="multiclass", class_counts=(1.0,) * len(prepared.manifest.card.classes)),
-        mixer=make_mixer(arm.mix, where="mix"),
-        seed=0,
+    feed = make_feed(spec, prepared, arm, seed=0)
+    counts = (1.0,) * len(prepared.manifest.card.classes)
+    task = make_task(
+        arm,
+        build_model(spec, prepared, arm, seed=0),
+        train=spec.train,
+        criterion=loss_of(arm, task="multiclass", class_counts=counts),
+        class_counts=counts,
+        feed=feed,
+        guide=make_guide(arm, prepared, feed, cache=folder.parent),
     )
     moments: list[float] = []
     fit(
         task,
-        make_feed(spec, prepared, arm, seed=0),
+        feed,
         spec=spec.train,
         fabric=fabric,
         folder=folder,
@@ -104,8 +123,12 @@ def main() -> None:
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6, help="steps per turn, of which two warm up")
+    parser.add_argument("--mix", nargs="+", default=[], help="mixers to time over MixUp, instead of ours over bare")
     parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/train_step.json"))
     options = parser.parse_args()
+    if options.mix:
+        compare_mixers(options)
+        return
     table = Table("side", "batch", "bare, ms", "raremix, ms", "ratio (median of rounds)", "smallest", "largest")
     rows = []
     with tempfile.TemporaryDirectory() as place:
@@ -115,7 +138,7 @@ def main() -> None:
             ours, bare, ratios = [], [], []
             for turn in range(options.rounds):
                 one = statistics.median(bare_steps(spec, prepared))
-                other = statistics.median(our_steps(spec, prepared, Path(place) / f"{size}-{turn}"))
+                other = statistics.median(our_steps(spec, prepared, Path(place) / f"{size}-{turn}", arm=spec.arms[0]))
                 bare.append(one)
                 ours.append(other)
                 ratios.append(other / one)
@@ -134,6 +157,40 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     files.write_json(options.json, {"device": device, "torch": torch.__version__, "model": options.model, "rows": rows})
     Console().print(f"{device}, torch {torch.__version__}; written to {options.json}")
+
+
+def compare_mixers(options: argparse.Namespace) -> None:
+    """Time steps of several mixers in turn, over those of MixUp."""
+    names = ["mixup", *(name for name in options.mix if name != "mixup")]
+    table = Table("side", "batch", "mixer", "step, ms", "over MixUp's (median of rounds)", "smallest", "largest")
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for size in options.sizes:
+            spec = study(size, options.model, options.steps, mixers=names)
+            prepared = prepare(spec, cache=Path(place) / "cache")
+            seconds: dict[str, list[float]] = {name: [] for name in names}
+            for turn in range(options.rounds):
+                for arm in spec.arms:
+                    folder = Path(place) / f"{size}-{turn}-{arm.name}"
+                    seconds[arm.name].append(statistics.median(our_steps(spec, prepared, folder, arm=arm)))
+            for name in names:
+                ratios = [one / base for one, base in zip(seconds[name], seconds["mixup"], strict=True)]
+                row = {
+                    "size": size,
+                    "batch": spec.train.batch_size,
+                    "mixer": name,
+                    "step_ms": 1000 * statistics.median(seconds[name]),
+                    "ratio": statistics.median(ratios),
+                    "smallest": min(ratios),
+                    "largest": max(ratios),
+                }
+                rows.append(row)
+                cells = row.values()
+                table.add_row(*(f"{v:.{3 if v < 10 else 0}f}" if isinstance(v, float) else f"{v}" for v in cells))
+    Console().print(table)
+    target = options.json.with_name("train_step_mixers.json")
+    files.write_json(target, {"torch": torch.__version__, "model": options.model, "rows": rows})
+    Console().print(f"written to {target}")
 
 
 if __name__ == "__main__":

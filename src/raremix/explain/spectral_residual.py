@@ -26,7 +26,7 @@ class SpectralResidual:
     [1] Hou & Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007,
     https://doi.org/10.1109/CVPR.2007.383267. Departures: the mean over frequencies wraps around, since the spectrum is
     periodic; the Gaussian is cut at the border and made to sum to 1 there; an image without contrast has a map of
-    zeros. The paper's text says sigma = 8, the script that its authors published has 2.5, which we follow.
+    zeros. The paper's text says sigma = 8; 2.5 is what published code commonly has, and what we take.
 
     Args:
         size: the image is shrunk until its longer side has so many pixels, and so has the map; 64 in the paper.

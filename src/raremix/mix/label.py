@@ -30,7 +30,7 @@ def area(mask: Float[Tensor, "R 1 h w"] | Boxes) -> Float[Tensor, " R"]:
         return mask.share()
     if mask.shape[-2:] == (1, 1):
         return mask.reshape(-1)
-    return mask.double().mean(dim=(1, 2, 3)).float()
+    return mask.float().mean(dim=(1, 2, 3))
 
 
 def mass(

@@ -14,6 +14,10 @@ from raremix.mix.pairing import Pairs
 from raremix.mix.strength import check_strength, kept_share
 
 
+PEAK = 1e-5
+"""Values this close to the highest one, as a share of the map's range, are as high."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SaliencyMix(Method):
     """Replace a box of each image by the same box of a partner, around the partner's most salient pixel [1].
@@ -73,7 +77,10 @@ def peaks(batch: Batch) -> Float[np.ndarray, "2 B"]:
     maps = maps_of(batch)
     height, width = maps.shape[-2:]
     flat = maps.flatten(1)
-    highest, where = flat.max(dim=1)
-    found = torch.where(highest > flat.amin(dim=1), where, -1).cpu().numpy()
+    lowest, highest = flat.aminmax(dim=1)
+    # Fine-grained saliency is 1 at the brightest and at the darkest spot: of equal peaks the first, whatever was rounded.
+    is_peak = flat >= (highest - PEAK * (highest - lowest))[:, None]
+    where = torch.where(is_peak, torch.arange(flat.shape[1], device=flat.device), flat.shape[1]).amin(dim=1)
+    found = torch.where(highest > lowest, where, -1).cpu().numpy()
     centre = np.stack([(found // width + 0.5) / height, (found % width + 0.5) / width])
     return np.where(found >= 0, centre, np.nan)
