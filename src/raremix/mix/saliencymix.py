@@ -13,7 +13,6 @@ from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
 from raremix.mix.strength import check_strength, kept_share
 
-
 PEAK = 1e-5
 """Values this close to the highest one, as a share of the map's range, are as high."""
 
