@@ -99,7 +99,7 @@ def contestants(images: Any) -> dict[str, dict[str, Callable[[], Any]]]:
         "fine_grained": {
             "raremix": ours(FineGrained()),
             "raremix, OpenCV's windows": ours(FineGrained(reference=images.shape[-1])),
-            "raremix, every second pixel": ours(FineGrained(every=2)),
+            "raremix, every second pixel": ours(FineGrained(stride=2)),
             "OpenCV": opencv(fine),
         },
         "spectral_residual": {

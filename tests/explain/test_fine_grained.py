@@ -130,16 +130,16 @@ def test_memory_formats_give_the_same() -> None:
 
 
 @pytest.mark.parametrize("size", [(40, 40), (19, 27), (4, 5)])
-@pytest.mark.parametrize("every", [2, 3])
-def test_every_second_pixel_is_what_it_is_among_all(every: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("stride", [2, 3])
+def test_every_second_pixel_is_what_it_is_among_all(stride: int, size: tuple[int, int]) -> None:
     image = np.random.default_rng(3).random(size)
     half_widths = [max(1, round(n * min(size) / 512)) for n in module.HALF_WIDTHS]
-    on, off = (contrast[::every, ::every] for contrast in contrasts(image, half_widths))
-    found = FineGrained(every=every)(torch.from_numpy(image)[None, None], NONE)
+    on, off = (contrast[::stride, ::stride] for contrast in contrasts(image, half_widths))
+    found = FineGrained(stride=stride)(torch.from_numpy(image)[None, None], NONE)
     np.testing.assert_allclose(found[0, 0].numpy(), scaled(on, off), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["reference", "every"])
+@pytest.mark.parametrize("name", ["reference", "stride"])
 def test_refuses_less_than_one_pixel(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         FineGrained(**{name: 0})

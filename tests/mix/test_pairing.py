@@ -190,3 +190,14 @@ def test_a_single_row_meets_itself_or_stays_whole(name: str) -> None:
 
 def test_the_names_are_those_of_the_setting() -> None:
     assert set(PAIRINGS) == set(get_args(PairingName))
+
+
+@pytest.mark.parametrize("name", ["tail_with_head", "same_class", "different_class"])
+def test_rows_without_any_label_are_not_paired_by_class(name: str) -> None:
+    targets = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    batch = Batch(images=torch.zeros(5, 1, 2, 2), targets=targets)
+    for seed in range(20):
+        pairs = PAIRINGS[name](batch, batch, rng=rng(seed, "pair"))
+        assert pairs.is_paired is not None
+        assert not pairs.is_paired[1]
+        assert 1 not in pairs.partner[pairs.is_paired]

@@ -7,6 +7,7 @@ from torch.nn import functional
 from raremix.core.errors import ConfigError, DataError
 from raremix.core.random import rng
 from raremix.core.types import Batch, Boxes
+from raremix.explain import FineGrained
 from raremix.mix import ResizeMix
 from raremix.mix.resizemix import SHORT_SIDE, shrink
 
@@ -110,3 +111,8 @@ def test_impossible_scales_are_refused(scale: tuple[float, float]) -> None:
 def test_impossible_probability_is_refused() -> None:
     with pytest.raises(ConfigError, match="probability"):
         ResizeMix(probability=2.0)
+
+
+def test_importance_cannot_be_counted_where_pixels_were_moved() -> None:
+    with pytest.raises(ConfigError, match="moves pixels"):
+        ResizeMix(label="mass", importance=FineGrained())(torch.rand(4, 3, 16, 16), torch.eye(4))

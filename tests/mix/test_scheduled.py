@@ -7,7 +7,7 @@ from raremix.core.errors import ConfigError
 from raremix.core.protocols import Mixer
 from raremix.core.random import rng
 from raremix.core.types import Batch
-from raremix.mix import CMO, CutMix, MixUp, NoMix, Scheduled, Sometimes
+from raremix.mix import CMO, CutMix, MixUp, NoMix, OneOf, Scheduled, Sometimes
 
 BATCH = Batch(images=torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), targets=torch.eye(4))
 
@@ -57,7 +57,7 @@ def test_schedules_may_be_nested_and_keep_streams() -> None:
     inner = Scheduled(mixer=CMO(), start=0.5)
     mixer = Scheduled(mixer=Sometimes(mixer=inner, probability=0.5), stop=0.8)
     assert mixer.streams == CMO().streams
-    assert mixer.at_step(10, steps=100) == Sometimes(mixer=NoMix(), probability=0.5)
+    assert mixer.at_step(10, steps=100) == NoMix()
     assert mixer.at_step(60, steps=100) == Sometimes(mixer=CMO(), probability=0.5)
     assert mixer.at_step(80, steps=100) == NoMix()
 
@@ -78,3 +78,23 @@ def test_sometimes_mixes_whole_batches_with_its_probability(probability: float) 
 def test_impossible_probabilities_are_refused(probability: float) -> None:
     with pytest.raises(ConfigError, match="probability"):
         Sometimes(mixer=CutMix(), probability=probability)
+
+
+def test_class_numbers_are_taken_throughout_the_schedule() -> None:
+    images, classes = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0])
+    for mixer in (
+        Scheduled(mixer=CutMix(), start=0.1, num_classes=2),
+        Scheduled(mixer=CutMix(num_classes=2), start=0.1, decay="linear"),
+        Sometimes(mixer=CutMix(num_classes=2), probability=0.5),
+        OneOf(mixers=(CutMix(num_classes=2), CutMix())),
+    ):
+        for step in (0, 50):
+            assert mixer.at_step(step, steps=100)(images, classes)[1].shape == (4, 2)
+
+
+def test_a_choice_all_of_whose_mixers_rest_leaves_batches_whole() -> None:
+    resting = Sometimes(mixer=Scheduled(mixer=CMO(), start=0.1), probability=0.5)
+    mixer = OneOf(mixers=(resting, CMO()))
+    assert isinstance(mixer.at_step(0, steps=100), OneOf)
+    alone = OneOf(mixers=(resting, resting))
+    assert type(alone.at_step(0, steps=100)).__name__ == "NoMix"

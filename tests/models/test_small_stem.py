@@ -1,12 +1,8 @@
-from pathlib import Path
-
 import pytest
 import timm
 import torch
-from safetensors.torch import save
 from torch import nn
 
-from raremix.core import files
 from raremix.models.small_stem import SMALL_STEM_BASES, small_stem_name
 
 
@@ -48,13 +44,3 @@ def test_the_published_form() -> None:
     theirs = {name: tuple(value.shape) for name, value in plain.state_dict().items() if name != "conv1.weight"}
     assert ours == theirs
     assert sum(p.numel() for p in small.parameters()) == sum(p.numel() for p in plain.parameters()) - 64 * 3 * (49 - 9)
-
-
-def test_weights_load_by_timm(tmp_path: Path) -> None:
-    net = timm.create_model("resnet10t_stem1", num_classes=2)
-    files.write_bytes(tmp_path / "model.safetensors", save(net.state_dict()))
-    config = {"architecture": "resnet10t_stem1", "num_classes": 2, "model_args": {"num_classes": 2}}
-    files.write_json(tmp_path / "config.json", config)
-    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
-    for key, value in net.state_dict().items():
-        assert torch.equal(loaded.state_dict()[key], value)

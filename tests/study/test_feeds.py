@@ -155,3 +155,38 @@ def test_what_does_not_fit_is_said() -> None:
         study(name="saliencymix", importance={"name": "fine_grained", "grid": 0})
     with pytest.raises(ConfigError, match="list of tables"):
         study(name="one_of", mixers="mixup")
+
+
+@pytest.mark.parametrize(
+    ("mix", "words"),
+    [
+        ({"name": "mixup", "importance": "gradcam"}, "nothing in mixup looks at it"),
+        ({"name": "cutmix", "label": "mass"}, "needs importance"),
+        ({"name": "automix", "importance": "gradcam"}, "leave it out"),
+        ({"name": "varimix", "importance": "gradcam"}, "partner's class"),
+        ({"name": "saliencymix", "importance": {"name": "fine_grained", "grid": 8, "every": 2.0}}, "leave it out"),
+        ({"name": "saliencymix", "importance": {"name": "input_gradient", "loss": "x"}}, "training loss"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(mix: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        study(**mix)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("learning_rate", -1.0), ("average", 1.5), ("warmup", 7.0), ("clip", -1.0), ("workers", -1)]
+)
+def test_a_budget_that_would_train_nothing_is_refused(key: str, value: float) -> None:
+    table = {"study": {"name": "s"}, "data": {"source": "phantom"}, "train": {key: value}}
+    with pytest.raises(ConfigError, match=key):
+        parse_study(table, base=Path())
+
+
+def test_a_sampler_that_the_mixer_overrules_is_refused() -> None:
+    table = {
+        "study": {"name": "s"},
+        "data": {"source": "phantom"},
+        "arm": [{"name": "a", "mix": "spmix", "sampler": "sqrt"}],
+    }
+    with pytest.raises(ConfigError, match="samples its own images balanced"):
+        parse_study(table, base=Path())

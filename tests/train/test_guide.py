@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raremix.core.protocols import ImportanceMap
 from raremix.core.random import rng
-from raremix.core.types import Batch, Boxes, MixPlan
+from raremix.core.types import Batch, Boxes, MixPlan, Others
 from raremix.data.augment import Classical
 from raremix.train import fit
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, invert, store, warp_maps
@@ -152,3 +152,26 @@ def test_a_guided_run_resumes_exactly(kind: str, tmp_path: Path) -> None:
     again, maps_again = run(tmp_path / "cut")
     assert torch.equal(maps_again, maps)
     assert all(torch.equal(again[key], value) for key, value in weights.items())
+
+
+def test_what_further_images_show_is_learnt_too() -> None:
+    """Three images fill a third each; the loss is the sum of pixels, so that all that is known is equally important."""
+    thirds = torch.zeros(3, 3, 4, 4)
+    thirds[:, 0, :, :1], thirds[:, 1, :, 1:2], thirds[:, 2, :, 2:] = 1, 1, 1
+    rows = torch.arange(3)
+    plan = MixPlan(
+        own=rows,
+        partner=rows.roll(1),
+        mask=thirds[:, :1],
+        weight=thirds[:, 0].mean(dim=(1, 2)),
+        others=Others(rows=rows.roll(2)[:, None], masks=thirds[:, 1:2], weights=thirds[:, 1:2].mean(dim=(2, 3))),
+    )
+    maps = gradient_maps(plan, images=torch.rand(3, 3, 4, 4), weights=torch.ones(4, 4))
+    assert bool((maps == 255).all())
+
+
+def test_a_gradient_that_is_no_number_teaches_nothing() -> None:
+    whole = MixPlan(own=torch.arange(2), partner=torch.arange(2), mask=torch.ones(2, 1, 1, 1), weight=torch.ones(2))
+    weights = torch.ones(8, 8)
+    weights[0, 0] = torch.inf
+    assert bool((gradient_maps(whole, images=torch.rand(2, 3, 8, 8), weights=weights) == 255).all())

@@ -80,7 +80,7 @@ def train(
     model: Annotated[str, typer.Option(help="Any network of timm.")] = "resnet18",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1000,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 64,
-    mix: Annotated[str, typer.Option(help="Mixer: none, mixup, cutmix.")] = "none",
+    mix: Annotated[str, typer.Option(help="Mixer by name; raremix list mixers names them.")] = "none",
     augment: Annotated[str, typer.Option(help="Augmentation: none, classical.")] = "classical",
     sampler: Annotated[str, typer.Option(help="Sampler: natural, balanced, sqrt, effective.")] = "natural",
     weights: Annotated[Path | None, typer.Option(help="Local .safetensors file with pretrained weights.")] = None,

@@ -354,7 +354,8 @@ def combine_targets(*parts: tuple[Float[Tensor, "R K"], Float[Tensor, " R"]], po
     if policy == "interpolate":
         return torch.where(weights == 0, 0.0, weights * targets).sum(dim=0)
     counted = weights > 0 if policy == "union" else weights >= weights.amax(dim=0).clamp(max=VISIBLE)
-    return torch.where(counted, targets, -torch.inf).amax(dim=0)
+    largest = torch.where(counted, targets, -torch.inf).amax(dim=0)
+    return torch.where(counted.any(dim=0), largest, 0.0)  # nothing counts where all weights are zero
 
 
 def resize_mask(mask: Float[Tensor, "R 1 h w"], height: int, width: int) -> Tensor:

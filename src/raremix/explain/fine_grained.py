@@ -34,11 +34,11 @@ class FineGrained:
     Args:
         reference: side in pixels at which the half-widths are 12, 24, 48, 28, 56 and 112; at others they follow the
             image's shorter side. Equal to the side of the images, it gives OpenCV's windows.
-        every: the map holds every so many-th pixel of every so many-th row, where it is exact; 2 takes 60 % of the
+        stride: the map holds every so many-th pixel of every so many-th row, where it is exact; 2 takes 60 % of the
             time, and is fine enough for masks on patches.
 
     Raises:
-        ConfigError: if reference or every is not positive.
+        ConfigError: if reference or stride is not positive.
 
     Example:
         >>> images = torch.zeros(1, 3, 64, 64)
@@ -49,24 +49,24 @@ class FineGrained:
     """
 
     reference: int = 512
-    every: int = 1
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.reference < 1:
             raise ConfigError(f"reference = {self.reference}: a side in pixels, such as 512, must be at least 1")
-        if self.every < 1:
-            raise ConfigError(f"every = {self.every}: 1 is every pixel, 2 every second one")
+        if self.stride < 1:
+            raise ConfigError(f"stride = {self.stride}: 1 is every pixel, 2 every second one")
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"]) -> Float[Tensor, "B 1 h w"]:
         """Return how much each pixel stands out; the targets are not looked at."""
         B, _, H, W = images.shape
-        maps = images.new_empty((B, 1, -(-H // self.every), -(-W // self.every)), dtype=working_type(images))
+        maps = images.new_empty((B, 1, -(-H // self.stride), -(-W // self.stride)), dtype=working_type(images))
         pixels = CPU_PIXELS if images.device.type == "cpu" else DEVICE_PIXELS
         rows = min(max(pixels // (H * W), 1), B)
         grey = maps.new_empty((rows, H, W))
         blur = _Blur(grey)
-        surround = _Surround(grey, [round(n * min(H, W) / self.reference) for n in HALF_WIDTHS], every=self.every)
+        surround = _Surround(grey, [round(n * min(H, W) / self.reference) for n in HALF_WIDTHS], stride=self.stride)
         some = grey_of(images[:, :, :: max(H // 4, 1), :: max(W // 4, 1)].to(maps.dtype))[:, 0]
         rough_mean, rounding = some.mean(dim=(1, 2), keepdim=True), ROUNDING * some.abs().amax(dim=(1, 2), keepdim=True)
         for first in range(0, B, max(rows, 1)):
@@ -124,14 +124,14 @@ class _Scale:
 class _Surround:
     """Contrast with what surrounds each pixel: the views that each pass over a few images reads and writes."""
 
-    def __init__(self, grey: Float[Tensor, "B H W"], half_widths: list[int], *, every: int) -> None:
+    def __init__(self, grey: Float[Tensor, "B H W"], half_widths: list[int], *, stride: int) -> None:
         B, H, W = grey.shape
         widths = [min(max(n, 1), max(H, W)) for n in half_widths]
         border = max(widths)
         left = -(-border // LINE) * LINE
         across = -(-(left + W + border) // LINE) * LINE
-        self.grey, self.every = grey, every
-        self.kept = grey if every == 1 else grey[:, ::every, ::every].contiguous()
+        self.grey, self.stride = grey, stride
+        self.kept = grey if stride == 1 else grey[:, ::stride, ::stride].contiguous()
         self.summed, self.contrast = torch.empty_like(grey), torch.empty_like(self.kept)
         self.both = grey.new_empty(2, *self.kept.shape)  # what is brighter than its surroundings, and what is darker
         # The integral image without its first row and column, which are 0: its corner lies at (border, left), zeros
@@ -149,10 +149,10 @@ class _Surround:
         self.scales = []
         for n in widths:
             columns = slice((left - n) // LINE * LINE, left + W + n)
-            below, above = (self.integral[:, border + k : border + k + H : every, columns] for k in (n, -n))
-            right, before = (strips[:, :, left + k : left + k + W : every] for k in (n, -n))
-            share = _minus_share(grey, n)[::every, ::every].contiguous()
-            is_alone = n == 1 and (H - 1) % every == 0 and (W - 1) % every == 0
+            below, above = (self.integral[:, border + k : border + k + H : stride, columns] for k in (n, -n))
+            right, before = (strips[:, :, left + k : left + k + W : stride] for k in (n, -n))
+            share = _minus_share(grey, n)[::stride, ::stride].contiguous()
+            is_alone = n == 1 and (H - 1) % stride == 0 and (W - 1) % stride == 0
             self.scales.append(_Scale(below, above, strips[:, :, columns], right, before, share, is_alone))
 
     def __call__(self, rounding: Float[Tensor, "B 1 1"], *, out: Float[Tensor, "B H W"]) -> None:
@@ -160,7 +160,7 @@ class _Surround:
         torch.cumsum(self.grey, 2, out=self.summed)
         torch.cumsum(self.summed, 1, out=self.inner)
         if self.kept is not self.grey:
-            self.kept.copy_(self.grey[:, :: self.every, :: self.every])
+            self.kept.copy_(self.grey[:, :: self.stride, :: self.stride])
         for edge, inside in self.edges:
             edge.copy_(inside)
         on, total = self.both

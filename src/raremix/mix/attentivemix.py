@@ -71,7 +71,7 @@ class AttentiveMix(Method):
             share = np.full(rows, self.cells / self.grid**2)
         most = n if self.cells == self.grid**2 else max(n - 1, 1)
         count = torch.from_numpy(np.clip(np.rint(share * n), 1, most)).to(maps.device)
-        score = functional.adaptive_avg_pool2d(maps, (down, across)).flatten(1).double()
+        score = functional.adaptive_avg_pool2d(maps, (down, across)).flatten(1).cpu().double()
         # Far below what tells two cells apart, so that it only decides between those that tie.
         ties = torch.from_numpy(rng.random((rows, n))).to(maps.device)
         score = score + 1e-9 * score.abs().amax(dim=1, keepdim=True).clamp(min=1e-300) * ties

@@ -124,6 +124,11 @@ class Method(Mixer):
         if self.label == "keep":
             return torch.ones(len(pairs.partner))
         if self.label == "mass":
+            if placed.own_images is not None or placed.partner_images is not None:
+                raise ConfigError(
+                    f'{type(self).__name__} moves pixels, and label = "mass" would count importance where it was: take '
+                    'label = "area"'
+                )
             assert batch.importance is not None
             assert pool.importance is not None
             partner = take_rows(pool.importance, torch.from_numpy(pairs.partner))

@@ -50,6 +50,10 @@ class OneOf(Mixer):
                 "the mixers of one_of draw their images from different streams: put them in arms of their own"
             )
 
+        if self.num_classes is None:
+            known = next((m.num_classes for m in self.mixers if m.num_classes is not None), None)
+            object.__setattr__(self, "num_classes", known)
+
     @property
     def streams(self) -> Streams:
         """The streams of its mixers, which are all the same."""
@@ -60,9 +64,11 @@ class OneOf(Mixer):
         """Return all but those that leave batches whole, such as one at rest: they take any stream."""
         return [mixer for mixer in self.mixers if not isinstance(mixer, NoMix)]
 
-    def at_step(self, step: int, *, steps: int) -> "OneOf":
-        """Return the same choice among the mixers that are in force at a step."""
+    def at_step(self, step: int, *, steps: int) -> Mixer:
+        """Return the same choice among the mixers that are in force at a step; `NoMix` if all of them rest."""
         mixers = tuple(mixer.at_step(step, steps=steps) for mixer in self.mixers)
+        if all(isinstance(mixer, NoMix) for mixer in mixers):
+            return NoMix(num_classes=self.num_classes)
         return OneOf(mixers=mixers, probabilities=self.probabilities, num_classes=self.num_classes)
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:

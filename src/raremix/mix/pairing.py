@@ -89,7 +89,7 @@ def pair_different_class(
 ) -> Pairs:
     """Pair each row with one of another class (other labels, where there are several)."""
     own, others = row_classes(batch, pool)
-    return _draw(own[:, None] != others[None, :], rng=rng)
+    return _draw((own[:, None] != others[None, :]) & _both_labelled(batch, pool), rng=rng)
 
 
 def pair_same_class(
@@ -100,7 +100,7 @@ def pair_same_class(
     allowed = own[:, None] == others[None, :]
     if pool is batch:
         np.fill_diagonal(allowed, False)
-    return _draw(allowed, rng=rng)
+    return _draw(allowed & _both_labelled(batch, pool), rng=rng)
 
 
 def pair_tail_with_head(
@@ -112,7 +112,7 @@ def pair_tail_with_head(
     pool.
     """
     own, others = row_frequencies(batch, pool, class_counts=class_counts)
-    return _draw(others[None, :] > own[:, None], rng=rng)
+    return _draw((others[None, :] > own[:, None]) & _both_labelled(batch, pool), rng=rng)
 
 
 def pair_synthetic_with_real(
@@ -187,6 +187,12 @@ def row_frequencies(
 
 def _labels(batch: Batch) -> Bool[np.ndarray, "B K"]:
     return batch.targets.detach().cpu().numpy() > 0.5  # NaN is not
+
+
+def _both_labelled(batch: Batch, pool: Batch) -> Bool[np.ndarray, "B P"]:
+    """Say for which pairs a class is known of both: a row without any label has none to go by."""
+    own, others = (~b.targets.detach().isnan().all(dim=1).cpu().numpy() for b in (batch, pool))
+    return own[:, None] & others[None, :]
 
 
 def _draw(allowed: Bool[np.ndarray, "B P"], *, rng: np.random.Generator) -> Pairs:

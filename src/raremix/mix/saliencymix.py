@@ -77,7 +77,7 @@ def peaks(batch: Batch) -> Float[np.ndarray, "2 B"]:
     height, width = maps.shape[-2:]
     flat = maps.flatten(1)
     lowest, highest = flat.aminmax(dim=1)
-    # Fine-grained saliency is 1 at the brightest and at the darkest spot: of equal peaks the first, whatever was rounded.
+    # Fine-grained saliency is 1 at the brightest and at the darkest spot: of equal peaks, the first.
     is_peak = flat >= (highest - PEAK * (highest - lowest))[:, None]
     where = torch.where(is_peak, torch.arange(flat.shape[1], device=flat.device), flat.shape[1]).amin(dim=1)
     found = torch.where(highest > lowest, where, -1).cpu().numpy()

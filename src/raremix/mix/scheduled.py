@@ -43,6 +43,8 @@ class Scheduled(Mixer):
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
             raise ConfigError(f"a schedule needs 0 <= start < stop <= 1, got {self.start} and {self.stop}")
+        if self.num_classes is None:
+            object.__setattr__(self, "num_classes", self.mixer.num_classes)
 
     @property
     def streams(self) -> Streams:
@@ -54,8 +56,8 @@ class Scheduled(Mixer):
         moment = step / max(steps, 1)
         if not self.start <= moment < self.stop:
             return NoMix(num_classes=self.num_classes)
-        inner = self.mixer.at_step(step, steps=steps)
-        if self.decay is None:
+        inner = with_classes(self.mixer.at_step(step, steps=steps), self.num_classes)
+        if self.decay is None or isinstance(inner, NoMix):
             return inner
         probability = (self.stop - moment) / (self.stop - self.start)
         return Sometimes(mixer=inner, probability=probability, num_classes=self.num_classes)
@@ -92,6 +94,8 @@ class Sometimes(Mixer):
 
     def __post_init__(self) -> None:
         check_probability(self.probability)
+        if self.num_classes is None:
+            object.__setattr__(self, "num_classes", self.mixer.num_classes)
 
     @property
     def streams(self) -> Streams:
@@ -100,9 +104,17 @@ class Sometimes(Mixer):
 
     def at_step(self, step: int, *, steps: int) -> Mixer:
         """Return the same for the mixer in force."""
-        return replace(self, mixer=self.mixer.at_step(step, steps=steps))
+        inner = with_classes(self.mixer.at_step(step, steps=steps), self.num_classes)
+        return inner if isinstance(inner, NoMix) else replace(self, mixer=inner)
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Draw whether, and plan."""
         chosen = self.mixer if rng.random() < self.probability else NoMix()
         return chosen.plan(batch, pool, rng=rng)
+
+
+def with_classes(mixer: Mixer, num_classes: int | None) -> Mixer:
+    """Return a mixer that takes class numbers, if it does not know how many classes there are and somebody does."""
+    if num_classes is None or mixer.num_classes is not None:
+        return mixer
+    return replace(mixer, num_classes=num_classes)  # type: ignore[type-var]

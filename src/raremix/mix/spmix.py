@@ -37,8 +37,8 @@ class SPMix(Method):
 
     [1] Wei et al., "Saliency-guided and Patch-based Mixup for Long-tailed Skin Cancer Image Classification", ISBI 2024,
     https://arxiv.org/abs/2406.10801. Departures: at the level of pixels, for networks without tokens, r is repeated
-    over each patch; on images below 224 pixels patches are smaller, so that there are 14 x 14 of them; the saliency is
-    not padded with the mean colour at the border (the code's is).
+    over each patch; on images below 224 pixels patches are smaller, so that there are 14 along the shorter side; the
+    saliency is not padded with the mean colour at the border (the code's is).
 
     Args:
         reading: "paper": own balanced, pool natural. "code": own natural, pool balanced.
@@ -90,7 +90,7 @@ class SPMix(Method):
         """Let each patch keep what the more salient of both images says."""
         height, width = batch.images.shape[-2:]
         side = min(height, width)
-        patch = self.patch or (16 if side >= LARGE else max(1, round(side / 14)))
+        patch = self.patch or (16 if side >= LARGE else max(1.0, side / 14))
         cells = (max(1, round(height / patch)), max(1, round(width / patch)))
         maps = maps_of(batch)
         own = strength(maps, cells=cells)

@@ -25,7 +25,7 @@ from raremix.train.feed import to_float
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, store
 
 # Raise when the maps of an entry would change for the same settings.
-MAPS_VERSION = 1
+MAPS_VERSION = 2
 
 
 def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, rank: int = 0, ranks: int = 1) -> Feed:

@@ -35,7 +35,7 @@ from raremix.train import FitResult, TrainSpec, fit
 from raremix.train.inference import predict_logits
 from raremix.train.loop import make_fabric, resolve_precision
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
 
 RESULT_FILES = ("predictions.parquet", "result.json", "timing.json")

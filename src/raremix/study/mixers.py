@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import get_type_hints
 
 from torch import nn
 
@@ -10,7 +11,7 @@ from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.protocols import ImportanceMap, Mixer
 from raremix.core.registry import look_up
 from raremix.explain import IMPORTANCE_MAPS
-from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
+from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS, Method, VariMix
 
 LEARNING = ("at", "decay", "clean", "area", "margin")
 """Keys of a learned mixer's table that say how it is trained, and not how it mixes."""
@@ -38,10 +39,31 @@ def make_mixer(table: Table, *, where: str, class_counts: tuple[float, ...] | No
 
 def check_mixer(table: Table, *, where: str) -> None:
     """Build a table's mixer and importance map once, so that a wrong key is found before anything is trained."""
-    make_mixer(table, where=where)
+    mixer = make_mixer(table, where=where)
     kept = kept_importance(table, where=where)
     if kept is not None:
         kept.check(where=f"{where}.importance")
+        if table.get("name") in LEARNED_MIXERS:
+            raise ConfigError(
+                f"{where}.importance: a mixer that learns where to mix asks no importance map; leave it out"
+            )
+        if isinstance(mixer, VariMix) and kept.needs_model:
+            raise ConfigError(
+                f"{where}.importance: VariMix asks what would change into the partner's class, and a classifier's maps "
+                "are kept for an image's own class; take a difference map or saliency"
+            )
+    if isinstance(mixer, Method) and not asks_importance(mixer) and (kept is not None or mixer.importance is not None):
+        raise ConfigError(
+            f'{where}.importance: nothing in {table.get("name")} looks at it; leave it out, or set label = "mass" or '
+            'pairing = "most_dissimilar"'
+        )
+    if isinstance(mixer, Method) and mixer.label == "mass" and kept is None and mixer.importance is None:
+        raise ConfigError(f'{where}: label = "mass" needs importance = {{ name = ... }}')
+
+
+def asks_importance(mixer: Method) -> bool:
+    """Whether anything about a mixer depends on importance maps."""
+    return mixer.is_guided or mixer.label == "mass" or mixer.pairing == "most_dissimilar"
 
 
 def learning_keys(table: Table) -> Table:
@@ -83,10 +105,14 @@ class KeptImportance:
         if not self.needs_model:
             self.build(where=where)
             return
-        known = inspect.signature(look_up(IMPORTANCE_MAPS, self.table["name"], kind="importance map")).parameters
-        for key in self.table:
+        made = look_up(IMPORTANCE_MAPS, self.table["name"], kind="importance map")
+        known = inspect.signature(made).parameters
+        hints = get_type_hints(made)
+        for key, value in self.table.items():
             if key not in {"name", *known}:
                 raise UnknownNameError(f"key of {where}", key, known)
+            if key in hints:
+                check(value, hints[key], where=f"{where}.{key}")
 
     @property
     def needs_model(self) -> bool:
@@ -107,6 +133,11 @@ def kept_importance(table: Table, *, where: str) -> KeptImportance | None:
         raise ConfigError(f"{where}: all mixers of an arm share the maps that are kept; give them the same table")
     own = {key: value for key, value in found[0].items() if key in {"grid", "every"}}
     rest = {key: value for key, value in found[0].items() if key not in own}
+    is_drawn_anew = asks_for_model(rest) and rest["name"] != "input_gradient"
+    if "every" in own and not is_drawn_anew:
+        raise ConfigError(f"{where}.every: only the maps of a classifier are drawn anew; leave it out")
+    if rest["name"] == "input_gradient" and len(rest) > 1:
+        raise ConfigError(f"{where}: the kept gradient is that of the training loss; leave out all but name and grid")
     grid, every = check(own.get("grid", 16), int, where=where), check(own.get("every", 1.0), float, where=where)
     if grid < 1 or every <= 0:
         raise ConfigError(f"{where}: grid must be at least 1 and every more than 0 epochs")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from timm.optim import list_optimizers  # pyright: ignore[reportPrivateImportUsage]
 
 from raremix.config import Table, build, build_named, check, override, read_toml, write_toml
@@ -18,7 +19,7 @@ from raremix.data.sources import SOURCES
 from raremix.evaluate.metrics import METRICS
 from raremix.losses import LOSSES
 from raremix.models import ClassifierSpec
-from raremix.study.mixers import check_mixer
+from raremix.study.mixers import check_mixer, make_mixer
 from raremix.train import TrainSpec
 
 PARTS = ("mix", "augment", "sampler", "loss")
@@ -348,6 +349,15 @@ def _check(spec: StudySpec) -> None:
         sampler_table = dict(arm.sampler)
         if sampler_table.get("name") not in SAMPLERS:
             raise UnknownNameError("sampler", str(sampler_table.get("name")), SAMPLERS)
+        sampler_of(arm, targets=np.eye(2), seed=0)
+        streams = make_mixer(arm.mix, where=f"arm.{arm.name}.mix").streams
+        own = streams.own.sampling
+        if own is not None and arm.sampler not in ({"name": "natural"}, {"name": own}):
+            raise ConfigError(
+                f"arm.{arm.name}.sampler = {arm.sampler['name']!r}: {arm.mix['name']} samples its own images {own}; "
+                "leave the sampler out"
+            )
+        check_train(spec.train_of(arm), where=f"arm.{arm.name}.train" if arm.train else "train")
         spec.model_of(arm).check(size=spec.data.size)
         optimizer, known = spec.train_of(arm).optimizer, [str(name) for name in list_optimizers()]
         if optimizer.removeprefix("lookahead_") not in known:
@@ -368,6 +378,26 @@ def _check(spec: StudySpec) -> None:
         raise ConfigError(f"study.folds = {spec.folds}: expected at least 2, or leave it out")
     if not 8 <= spec.data.size <= 4096:
         raise ConfigError(f"data.size = {spec.data.size}: expected 8 to 4096 pixels")
+
+
+def check_train(train: TrainSpec, *, where: str) -> None:
+    """Refuse values of a [train] table that would train nothing, or nonsense.
+
+    Raises:
+        ConfigError: naming the key, the value, and what is expected.
+    """
+    expected = {
+        "learning_rate": (train.learning_rate > 0, "more than 0"),
+        "weight_decay": (train.weight_decay >= 0, "at least 0"),
+        "warmup": (0 <= train.warmup <= 1, "a share of the steps, 0 to 1"),
+        "clip": (train.clip is None or train.clip >= 0, "at least 0; 0 switches clipping off"),
+        "average": (train.average is None or 0 <= train.average < 1, "0 to below 1; 0 keeps the raw weights"),
+        "workers": (train.workers >= 0, "at least 0"),
+        "devices": (train.devices >= 1, "at least 1"),
+    }
+    for key, (fits, words) in expected.items():
+        if not fits:
+            raise ConfigError(f"{where}.{key} = {getattr(train, key)}: expected {words}")
 
 
 def _absolute(table: Table, base: Path) -> Table:

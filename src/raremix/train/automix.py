@@ -17,6 +17,7 @@ from raremix.core.protocols import Loss, Mixer
 from raremix.core.random import rng
 from raremix.core.types import Batch, Boxes
 from raremix.train.average import update_averages
+from raremix.train.guide import from_first_rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,3 +104,4 @@ class AutoMixing:
         assert self.teacher is not None
         with torch.no_grad():
             update_averages(self, {"classifier": self.teacher}, decay=self.decay, step=step)
+            from_first_rank(*self.teacher.buffers())

@@ -116,6 +116,7 @@ class RefreshedMaps:
             images = to_float(self.images.take(self.ids[chosen])).to(device)
             targets = torch.from_numpy(self.targets[chosen]).float().to(device)
             store(self.maps, torch.from_numpy(self.ids[chosen].copy()), draw(images, targets))
+        from_first_rank(self.maps)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -147,20 +148,31 @@ class GradientMaps:
         return replace(_asking(batch), pool=pool)
 
     def watch(self, batch: Batch, plan: MixPlan) -> None:
-        """Keep the gradient that reaches the images, once it is known."""
+        """Keep the gradient that reaches the images, once it is known.
+
+        Where a method moves an image's pixels, the cells that any gradient reached are taken for those that were seen.
+        """
         side = self.maps.shape[-1]
+        if plan.own_images is not None or plan.partner_images is not None:
+            for part in (batch, batch.pool):
+                if part is not None:
+                    self._listen(part, None)
+            return
         mask = plan.mask.to_mask() if isinstance(plan.mask, Boxes) else plan.mask
         # In float32, whatever the precision of the step; a 1 x 1 mask shows the same of every cell.
         mask = resize_mask(mask.detach().float().cpu(), side, side).expand(-1, 1, side, side)
-        if batch.pool is None:
-            shown = torch.zeros(len(batch.images), 1, side, side)
-            shown.index_add_(0, plan.own, mask).index_add_(0, plan.partner, 1 - mask)
-            self._listen(batch, shown)
-            return
         own = torch.zeros(len(batch.images), 1, side, side).index_add_(0, plan.own, mask)
-        partner = torch.zeros(len(batch.pool.images), 1, side, side).index_add_(0, plan.partner, 1 - mask)
+        pool = own if batch.pool is None else torch.zeros(len(batch.pool.images), 1, side, side)
+        rest = 1 - mask
+        if plan.others is not None:
+            for rows, share, _ in plan.others.each(torch.device("cpu")):
+                cells = resize_mask(share.detach().float(), side, side).expand(-1, 1, side, side)
+                pool.index_add_(0, rows, cells)
+                rest = rest - cells
+        pool.index_add_(0, plan.partner, rest)
         self._listen(batch, own)
-        self._listen(batch.pool, partner)
+        if batch.pool is not None:
+            self._listen(batch.pool, pool)
 
     def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
         """Write down what was seen, on every rank what all ranks saw."""
@@ -178,15 +190,18 @@ class GradientMaps:
                 self._write(*part)
         self._seen.clear()
 
-    def _listen(self, batch: Batch, shown: Float[Tensor, "B 1 g g"]) -> None:
+    def _listen(self, batch: Batch, shown: Float[Tensor, "B 1 g g"] | None) -> None:
         assert batch.ids is not None
         ids, warp, side = batch.ids, batch.warp, self.maps.shape[-1]
 
         def keep(gradient: Tensor) -> None:
             strength = gradient.detach().float().abs().sum(dim=1, keepdim=True)
-            visible = shown.to(strength.device)
-            cells = functional.adaptive_avg_pool2d(strength, side) / visible.clamp(min=SEEN)
-            known = (visible >= SEEN).to(cells)
+            # Half precision scales the loss until a gradient overflows, and then leaves the step out.
+            is_finite = strength.isfinite().all(dim=3, keepdim=True).all(dim=2, keepdim=True)
+            cells = functional.adaptive_avg_pool2d(torch.where(is_finite, strength, 0.0), side)
+            visible = (cells > 0).to(cells) if shown is None else shown.to(cells)
+            cells = cells / visible.clamp(min=SEEN)
+            known = ((visible >= SEEN) & is_finite).to(cells)
             if warp is not None:
                 both = warp_maps(torch.cat([cells * known, known], dim=1), invert(warp), padding="zeros")
                 known = (both[:, 1:] >= SEEN).to(cells)
@@ -205,6 +220,13 @@ class GradientMaps:
         kept = self.maps.index_select(0, ids.to(self.maps.device)).to(maps.device)
         fresh = (maps[chosen] * 255).round().to(torch.uint8)
         self.maps[ids.to(self.maps.device)] = torch.where(is_known[chosen] > 0, fresh, kept).to(self.maps.device)
+
+
+def from_first_rank(*values: Tensor) -> None:
+    """Give every rank the first one's values, in place: batch statistics differ by rank, and so what they lead to."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for value in values:
+            torch.distributed.broadcast(value, src=0)
 
 
 def empty_maps(rows: int, *, grid: int) -> UInt8[Tensor, "N 1 g g"]:
@@ -248,8 +270,9 @@ def warp_maps(
 
 def invert(warp: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B 2 3"]:
     """Return the warps that undo warps."""
-    turned = torch.linalg.inv(warp[:, :, :2].double())
-    return torch.cat([turned, -turned @ warp[:, :, 2:].double()], dim=2).to(warp)
+    exact = warp.cpu().double()  # not every device has double precision
+    turned = torch.linalg.inv(exact[:, :, :2])
+    return torch.cat([turned, -turned @ exact[:, :, 2:]], dim=2).to(warp)
 
 
 def _asking(batch: Batch) -> Batch:

@@ -45,7 +45,7 @@ def predict_logits(
     with torch.inference_mode(), autocast():
         for start in range(0, len(ids), batch_size):
             batch = to_float(images.take(ids[start : start + batch_size])).to(device, memory_format=layout)
-            logits[start : start + len(batch)] = model(batch).double().cpu().numpy()
+            logits[start : start + len(batch)] = model(batch).cpu().double().numpy()
             if progress is not None:
                 progress("predicting", min(start + batch_size, len(ids)), len(ids))
     model.train(was_training)

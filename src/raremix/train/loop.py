@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,8 +44,8 @@ class TrainSpec:
         weight_decay: weight decay; biases and normalisation are spared.
         warmup: share of the steps with a rising learning rate.
         schedule: "cosine" or "constant".
-        clip: largest norm of the gradient, or None.
-        average: decay of the weight average that is validated and kept, or None to keep the raw weights.
+        clip: largest norm of the gradient; 0 or None: any.
+        average: decay of the weight average that is validated and kept; 0 or None to keep the raw weights.
         validations: how often the validation images are scored; the best moment is kept.
         metric: validation metric that chooses the moment; "auto" is the study's primary metric.
         checkpoints: how many checkpoints are written on the way.
@@ -176,6 +176,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # noqa: PLW2901
         task.modules[name] = fabric.setup_module(module)
     movers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
+    spec = replace(spec, clip=spec.clip or None, average=spec.average or None)  # a study file knows no None
     averages = start_averages(task, decay=spec.average)
     base_rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
     environment = checkpoint.environment(
