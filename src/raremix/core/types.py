@@ -322,7 +322,8 @@ def _mix_tables(targets: Tensor, pool_targets: Tensor, plan: MixPlan) -> Tensor 
     own = own if plan.own is all_rows(len(own)) else own[plan.own.numpy()]
     share = plan.weight.numpy()[:, None]
     mixed = own * share + partner * (1 - share)  # exact where a row is whole
-    return None if np.isnan(mixed).any() else torch.from_numpy(mixed)
+    # The sum is NaN if any value is, and takes one pass.
+    return None if np.isnan(np.add.reduce(mixed, axis=None)) else torch.from_numpy(mixed)
 
 
 def mix_targets(
