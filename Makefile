@@ -29,6 +29,11 @@ bench: $(STAMP) ## run the benchmarks; each prints a table and writes JSON into 
 	$(BIN)/python benchmarks/cache_read.py
 	$(BIN)/python benchmarks/evaluate_bootstrap.py
 	$(BIN)/python benchmarks/mixing.py
+	$(BIN)/python benchmarks/mixing_masks.py
+	$(BIN)/python benchmarks/guided.py
+	$(BIN)/python benchmarks/puzzlemix.py
+	$(BIN)/python benchmarks/importance.py
+	$(BIN)/python benchmarks/peers.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raremix needs Python 3.11 or newer; set PYTHON=...")'

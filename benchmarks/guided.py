@@ -39,7 +39,9 @@ CLASSES = 7
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("guided.json"), help="where the numbers are written")
+    parser.add_argument(
+        "--json", type=Path, default=Path("runs/benchmarks/guided.json"), help="where the numbers are written"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=20, help="turns of each mixer")
     parser.add_argument("--device", default="cpu", help="where it is mixed and trained: cpu, cuda")

@@ -40,7 +40,9 @@ TURN_SECONDS = 0.02  # a turn calls a contestant as often as takes about this lo
 def main() -> None:
     """Make the peers' environment where it is missing, and measure in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("mixing_masks.json"), help="where the numbers are written")
+    parser.add_argument(
+        "--json", type=Path, default=Path("runs/benchmarks/mixing_masks.json"), help="where the numbers are written"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=30, help="turns of each contestant")
     parser.add_argument(
