@@ -15,7 +15,6 @@ It runs here on maps that are there already, without the blur; ours on those at 
 import argparse
 import importlib.metadata
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from peer_environment import NUMBERS, machine
 from torch import Tensor
 
 from raremix.core.random import rng
@@ -39,9 +39,7 @@ CLASSES = 7
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--json", type=Path, default=Path("runs/benchmarks/guided.json"), help="where the numbers are written"
-    )
+    parser.add_argument("--json", type=Path, default=NUMBERS / "guided.json", help="where the numbers are written")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=20, help="turns of each mixer")
     parser.add_argument("--device", default="cpu", help="where it is mixed and trained: cpu, cuda")
@@ -52,11 +50,8 @@ def main() -> None:
     mixing = take_turns(mixers(batch), turns=options.turns, device=device)
     step = take_turns({"step": resnet_step(batch)}, turns=max(3, options.turns // 5), device=device)["step"]
     pairing = take_turns(pairings(batch), turns=max(3, options.turns // 5), device=device)
-    machine = {
-        "processor": processor(device),
-        "threads": options.threads,
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
+    ran_on = machine(threads=options.threads) | {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "turns": options.turns,
         "precision": precision(device),
     }
@@ -65,7 +60,7 @@ def main() -> None:
     result = {
         "shape": "x".join(map(str, SHAPE)),
         "maps": f"{GRID}x{GRID}",
-        "machine": machine,
+        "machine": ran_on,
         "versions": versions,
         "step_ms": scaled(step),
         "mixing": [
@@ -191,15 +186,6 @@ def wait(device: torch.device) -> None:
 def scaled(seconds: dict[str, float]) -> dict[str, float]:
     """Return milliseconds."""
     return {name: 1e3 * value for name, value in seconds.items()}
-
-
-def processor(device: torch.device) -> str:
-    """Return the processor's name where the system tells it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def report(result: dict, path: Path) -> None:

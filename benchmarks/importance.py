@@ -13,17 +13,12 @@ formula (grey, 128 pixels, 3 x 3 mean with repeated borders, Gaussian of 7 pixel
 
 import argparse
 import importlib.metadata
-import os
-import platform
-import site
-import subprocess
-import sys
-import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from peer_environment import CACHE, NUMBERS, go_on_in, machine, timed
 
 PEERS = ["opencv-contrib-python-headless==5.0.0.93"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -33,35 +28,13 @@ PEER = {"fine_grained": "OpenCV", "spectral_residual": "OpenMixup's formula"}
 def main() -> None:
     """Make the peers' environment where it is missing, and measure in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--json", type=Path, default=Path("runs/benchmarks/importance.json"), help="where the numbers are written"
-    )
+    parser.add_argument("--json", type=Path, default=NUMBERS / "importance.json", help="where the numbers are written")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; OpenCV uses one for these maps")
     parser.add_argument("--turns", type=int, default=15, help="turns of each contestant")
-    parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
     options = parser.parse_args()
-    home = options.cache / "importance"
-    if Path(sys.prefix) != home:
-        python = peers_python(home)
-        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    go_on_in(options.cache / "importance", peers=PEERS)
     report(measure(threads=options.threads, turns=options.turns), options.json)
-
-
-def peers_python(home: Path) -> str:
-    """Return the interpreter of the peers' environment, making it on the first run."""
-    python = home / "bin" / "python"
-    if not (home / "made").exists():
-        import raremix
-
-        venv.create(home, with_pip=True, clear=True)
-        packages = next(home.glob("lib/python*/site-packages"))
-        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
-        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
-        (home / "made").touch()
-    return str(python)
 
 
 def pictures(shape: tuple[int, int, int, int]) -> Any:
@@ -168,28 +141,14 @@ def measure(*, threads: int, turns: int) -> dict[str, Any]:
                 for name, turn in seconds.items()
             ]
     names = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless")
-    machine = {
-        "processor": processor(),
-        "threads": threads,
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
     versions = {name: importlib.metadata.version(name) for name in names}
-    return {"rows": rows, "correlation": correlation, "machine": machine, "versions": versions, "turns": turns}
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Return the seconds of a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def processor() -> str:
-    """Return the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "rows": rows,
+        "correlation": correlation,
+        "machine": machine(threads=threads),
+        "versions": versions,
+        "turns": turns,
+    }
 
 
 def report(result: dict[str, Any], path: Path) -> None:

@@ -13,15 +13,11 @@ others leave it alone. raremix, kornia and timm's "elem" draw a weight per image
 import argparse
 import importlib.metadata
 import os
-import platform
-import site
-import subprocess
-import sys
-import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+
+from peer_environment import CACHE, NUMBERS, go_on_in, machine, timed
 
 PEERS = ["kornia==0.9.0", "monai==1.6.1"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -32,35 +28,13 @@ TURN_SECONDS = 0.02  # a turn calls a contestant as often as takes about this lo
 def main() -> None:
     """Make the peers' environment where it is missing, and measure in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--json", type=Path, default=Path("runs/benchmarks/mixing.json"), help="where the numbers are written"
-    )
+    parser.add_argument("--json", type=Path, default=NUMBERS / "mixing.json", help="where the numbers are written")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=40, help="turns of each contestant")
-    parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
     options = parser.parse_args()
-    home = options.cache / "mixing"
-    if Path(sys.prefix) != home:
-        python = peers_python(home)
-        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    go_on_in(options.cache / "mixing", peers=PEERS)
     report(measure(threads=options.threads, turns=options.turns), options.json)
-
-
-def peers_python(home: Path) -> str:
-    """Return the interpreter of the peers' environment, making it on the first run."""
-    python = home / "bin" / "python"
-    if not (home / "made").exists():
-        import raremix
-
-        venv.create(home, with_pip=True, clear=True)
-        packages = next(home.glob("lib/python*/site-packages"))
-        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
-        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
-        (home / "made").touch()
-    return str(python)
 
 
 def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callable[[], object]]]:
@@ -147,28 +121,7 @@ def measure(*, threads: int, turns: int) -> dict[str, object]:
     versions = {
         name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "kornia", "monai", "numpy")
     }
-    machine = {
-        "processor": processor(),
-        "threads": threads,
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-    return {"rows": rows, "machine": machine, "versions": versions, "turns": turns}
-
-
-def timed(call: Callable[[], object], times: int) -> float:
-    """Return the mean seconds of a few calls."""
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
-
-
-def processor() -> str:
-    """Return the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {"rows": rows, "machine": machine(threads=threads), "versions": versions, "turns": turns}
 
 
 def report(result: dict[str, object], path: Path) -> None:

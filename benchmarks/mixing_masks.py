@@ -19,16 +19,12 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
-import platform
-import site
-import subprocess
-import sys
-import time
-import types
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+
+from openmixup_files import openmixup
+from peer_environment import CACHE, NUMBERS, go_on_in, machine, timed
 
 PEERS = ["openmixup==0.2.9"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -41,54 +37,14 @@ def main() -> None:
     """Make the peers' environment where it is missing, and measure in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--json", type=Path, default=Path("runs/benchmarks/mixing_masks.json"), help="where the numbers are written"
+        "--json", type=Path, default=NUMBERS / "mixing_masks.json", help="where the numbers are written"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=30, help="turns of each contestant")
-    parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
     options = parser.parse_args()
-    home = options.cache / "openmixup"
-    if Path(sys.prefix) != home:
-        python = peers_python(home)
-        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    go_on_in(options.cache / "openmixup", peers=(), alone=PEERS)
     report(measure(threads=options.threads, turns=options.turns), options.json)
-
-
-def peers_python(home: Path) -> str:
-    """Return the interpreter of the peers' environment, making it on the first run."""
-    python = home / "bin" / "python"
-    if not (home / "made").exists():
-        import raremix
-
-        venv.create(home, with_pip=True, clear=True)
-        packages = next(home.glob("lib/python*/site-packages"))
-        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
-        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PEERS], check=True)
-        (home / "made").touch()
-    return str(python)
-
-
-def openmixup_function(name: str) -> Callable[..., object]:
-    """Load one of OpenMixup's mixing functions from its file, without the rest of the package."""
-    import torch
-
-    torch.Tensor.cuda = lambda tensor, *_args, **_options: tensor  # type: ignore[method-assign]
-    shared = types.ModuleType("openmixup.models.utils")
-    shared.batch_shuffle_ddp = None  # type: ignore[attr-defined]  # only used to mix across processes
-    shared.to_2tuple = lambda value: value if isinstance(value, tuple) else (value, value)  # type: ignore[attr-defined]
-    for package in ("openmixup", "openmixup.models"):
-        sys.modules.setdefault(package, types.ModuleType(package))
-    sys.modules["openmixup.models.utils"] = shared
-    folder = Path(str(importlib.metadata.distribution("openmixup").locate_file("openmixup/models/augments")))
-    spec = importlib.util.spec_from_file_location(f"openmixup_{name}", folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
 
 
 def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callable[[], object]]]:
@@ -117,7 +73,7 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
         return lambda: mixer(images, targets, rng=stream)
 
     def openmixups(name: str) -> Callable[[], object]:
-        mix, chosen = openmixup_function(name), settings.get(name, {})
+        mix, chosen = openmixup(name), settings.get(name, {})
         return lambda: mix(theirs, targets, **chosen)
 
     return {name: {"raremix": ours(name), "OpenMixup": openmixups(name)} for name in METHODS}
@@ -150,28 +106,7 @@ def measure(*, threads: int, turns: int) -> dict[str, object]:
                 for name in calls
             ]
     versions = {name: importlib.metadata.version(name) for name in ("torch", "openmixup", "numpy", "scipy")}
-    machine = {
-        "processor": processor(),
-        "threads": threads,
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-    return {"rows": rows, "machine": machine, "versions": versions, "turns": turns}
-
-
-def timed(call: Callable[[], object], times: int) -> float:
-    """Return the mean seconds of a few calls."""
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
-
-
-def processor() -> str:
-    """Return the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {"rows": rows, "machine": machine(threads=threads), "versions": versions, "turns": turns}
 
 
 def report(result: dict[str, object], path: Path) -> None:

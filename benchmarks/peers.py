@@ -14,15 +14,12 @@ functions are therefore loaded by themselves, with stand-ins for the two helpers
 import argparse
 import importlib.metadata
 import platform
-import site
-import subprocess
-import sys
-import venv
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from peer_environment import CACHE, NUMBERS, go_on_in
 from peers_checks import attempt, batch_checks, input_checks, label_checks
 from peers_losses import loss_checks
 
@@ -41,34 +38,13 @@ MARKERS = ("<!-- table -->", "<!-- end of table -->")
 def main() -> None:
     """Make the peers' environment where it is missing, and measure in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("peers.json"), help="where the findings are written")
+    parser.add_argument("--json", type=Path, default=NUMBERS / "peers.json", help="where the findings are written")
     parser.add_argument("--docs", type=Path, help="a page whose table is replaced")
-    parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
     options = parser.parse_args()
-    home = options.cache / "peers"
-    if Path(sys.prefix) != home:
-        python = peers_python(home)
-        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    go_on_in(options.cache / "peers", peers=PEERS, alone=PEERS_ALONE)
     warnings.simplefilter("ignore")
     report(measure(), json=options.json, docs=options.docs)
-
-
-def peers_python(home: Path) -> str:
-    """Return the interpreter of the peers' environment, making it on the first run."""
-    python = home / "bin" / "python"
-    if not (home / "made").exists():
-        import raremix
-
-        venv.create(home, with_pip=True, clear=True)
-        packages = next(home.glob("lib/python*/site-packages"))
-        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
-        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PEERS_ALONE], check=True)
-        (home / "made").touch()
-    return str(python)
 
 
 def measure() -> dict[str, Any]:

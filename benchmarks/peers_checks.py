@@ -1,14 +1,10 @@
 """The checks that `peers.py` does: each asks a mixing library, and raremix, the same question."""
 
-import importlib.metadata
-import importlib.util
-import sys
-import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from openmixup_files import openmixup
 
 ROWS = 4
 
@@ -245,7 +241,7 @@ def input_checks() -> Iterator[Check]:
             peer="openmixup",
             done=f"`{name}`, 20 batches (`.cuda()` made to do nothing): is the batch that was given still the same?",
             expected="0 of 20 batches changed",
-            theirs=lambda name=name: is_left_alone(_openmixup(name)),
+            theirs=lambda name=name: is_left_alone(openmixup(name)),
             ours=lambda name=name: is_left_alone(ours(name, num_classes=ROWS)),
         )
 
@@ -427,7 +423,7 @@ def openmixup_checks() -> Iterator[Check]:
         failed = []
         for name in names:
             try:
-                _openmixup(name, is_patched=False)(torch.rand(ROWS, 3, 32, 32), torch.arange(ROWS))
+                openmixup(name, is_patched=False)(torch.rand(ROWS, 3, 32, 32), torch.arange(ROWS))
             except Exception as error:  # noqa: BLE001 what a peer raises is what is measured
                 failed.append((name, type(error).__name__))
         kinds = ", ".join(sorted({kind for _, kind in failed}))
@@ -482,7 +478,7 @@ def boxes_of(masks: Callable[[], Any]) -> Outcome:
 def _their_boxes() -> Any:
     import torch
 
-    (_, mask), _ = _openmixup("saliencymix")(squares(), torch.arange(6), lam=0.75, return_mask=True)
+    (_, mask), _ = openmixup("saliencymix")(squares(), torch.arange(6), lam=0.75, return_mask=True)
     return mask
 
 
@@ -513,50 +509,10 @@ def _their_puzzle(size: int) -> Any:
     import torch
 
     images = torch.rand(ROWS, 3, size, size)
-    return _openmixup("puzzlemix")(images, torch.arange(ROWS), features=torch.rand(ROWS, size, size), block_num=5)
+    return openmixup("puzzlemix")(images, torch.arange(ROWS), features=torch.rand(ROWS, size, size), block_num=5)
 
 
 def _our_puzzle(size: int) -> Any:
     import torch
 
     return ours("puzzlemix")(torch.rand(ROWS, 3, size, size), torch.eye(ROWS))
-
-
-def _openmixup(name: str, *, is_patched: bool = True) -> Callable[..., Any]:
-    """Load a mixing function of OpenMixup from its file."""
-    folder = Path(str(importlib.metadata.distribution("openmixup").locate_file("openmixup")))
-    for package in ("openmixup", "openmixup.models", "openmixup.models.utils"):
-        sys.modules.setdefault(package, types.ModuleType(package))
-    utils: Any = sys.modules["openmixup.models.utils"]
-    utils.batch_shuffle_ddp, utils.to_2tuple = None, lambda value: (value, value)
-    spec = importlib.util.spec_from_file_location(
-        f"openmixup.models.augments.{name}", folder / "models" / "augments" / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def call(*values: Any, **settings: Any) -> Any:
-        with cuda_does_nothing() if is_patched else _nothing():
-            return getattr(module, name)(*values, **settings)
-
-    return call
-
-
-@contextmanager
-def cuda_does_nothing() -> Iterator[None]:
-    """Let `.cuda()` return the tensor itself, so that code which hard-codes it can be measured on a CPU."""
-    import torch
-
-    before = torch.Tensor.cuda
-    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        torch.Tensor.cuda = before  # type: ignore[method-assign]
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -16,18 +16,16 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
-import platform
-import site
-import subprocess
 import sys
 import tempfile
 import time
-import types
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
+
+from openmixup_files import openmixup
+from peer_environment import CACHE, NUMBERS, go_on_in, machine
 
 PEERS = ["gco-wrapper==3.0.9"]
 PEERS_ALONE = ["openmixup==0.2.9"]  # without what it depends on: mmcv-full has no build for this torch
@@ -39,35 +37,14 @@ IMAGES = 64  # for the objective
 def main() -> None:
     """Make the peers' environment where it is missing, and measure in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("puzzlemix.json"), help="where the numbers are written")
+    parser.add_argument("--json", type=Path, default=NUMBERS / "puzzlemix.json", help="where the numbers are written")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=5, help="turns of each contestant")
     parser.add_argument("--device", default="cpu", help="where ours runs; OpenMixup's runs on the CPU")
-    parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "raremix" / "benchmarks", help="where the peers live"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
     options = parser.parse_args()
-    home = options.cache / "puzzlemix"
-    if Path(sys.prefix) != home:
-        python = peers_python(home)
-        raise SystemExit(subprocess.run([python, *sys.argv], check=False).returncode)
+    go_on_in(options.cache / "puzzlemix", peers=PEERS, alone=PEERS_ALONE)
     report(measure(threads=options.threads, turns=options.turns, device=options.device), options.json)
-
-
-def peers_python(home: Path) -> str:
-    """Return the interpreter of the peers' environment, making it on the first run."""
-    python = home / "bin" / "python"
-    if not (home / "made").exists():
-        import raremix
-
-        venv.create(home, with_pip=True, clear=True)
-        packages = next(home.glob("lib/python*/site-packages"))
-        parents = [*site.getsitepackages(), str(Path(raremix.__file__).parents[1])]
-        (packages / "parent.pth").write_text("\n".join(parents) + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PEERS_ALONE], check=True)
-        (home / "made").touch()
-    return str(python)
 
 
 def measure(*, threads: int, turns: int, device: str) -> dict[str, Any]:
@@ -79,14 +56,8 @@ def measure(*, threads: int, turns: int, device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         objective = [entry for name, maps in saliency(Path(folder)).items() for entry in compare(name, *maps)]
     versions = {name: importlib.metadata.version(name) for name in ("torch", "openmixup", "gco-wrapper", "numpy")}
-    machine = {
-        "processor": processor(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "threads": threads,
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-    return {"speed": speed, "objective": objective, "machine": machine, "versions": versions, "turns": turns}
+    ran_on = machine(threads=threads) | {"device": torch.cuda.get_device_name() if device == "cuda" else device}
+    return {"speed": speed, "objective": objective, "machine": ran_on, "versions": versions, "turns": turns}
 
 
 def time_grid(n: int, *, turns: int, device: str) -> list[dict[str, Any]]:
@@ -105,7 +76,7 @@ def time_grid(n: int, *, turns: int, device: str) -> list[dict[str, Any]]:
     ).contiguous()
     classes = torch.randint(10, SHAPE[:1], generator=generator)
     batch = Batch(images=images, targets=torch.eye(10)[classes], importance=maps).to(torch.device(device))
-    theirs, power = openmixup(), n.bit_length() - 1
+    theirs, power = openmixup("puzzlemix"), n.bit_length() - 1
 
     def their(moves: bool) -> Callable[[], object]:
         settings = {"block_num": (power, power + 1), "neigh_size": 2, "n_labels": 3, "t_eps": 0.8, "t_size": -1}
@@ -146,37 +117,6 @@ def time_grid(n: int, *, turns: int, device: str) -> list[dict[str, Any]]:
             | {f"{name}_best_ms": 1e3 * min(values) for name, values in seconds.items()}
         )
     return rows
-
-
-def openmixup() -> Callable[..., Any]:
-    """Load OpenMixup's function from its file, as one for the CPU."""
-    import torch
-
-    folder = Path(str(importlib.metadata.distribution("openmixup").locate_file("openmixup")))
-    for package in ("openmixup", "openmixup.models", "openmixup.models.utils"):
-        sys.modules.setdefault(package, types.ModuleType(package))
-    utils: Any = sys.modules["openmixup.models.utils"]
-    utils.batch_shuffle_ddp = None
-    name = "openmixup.models.augments.puzzlemix"
-    spec = importlib.util.spec_from_file_location(name, folder / "models" / "augments" / "puzzlemix.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    cuda = torch.Tensor.cuda
-
-    def call(*values: Any, **settings: Any) -> Any:
-        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-        try:
-            return module.puzzlemix(*values, **settings)
-        finally:
-            torch.Tensor.cuda = cuda  # type: ignore[method-assign]
-
-    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        torch.Tensor.cuda = cuda  # type: ignore[method-assign]
-    return call
 
 
 def saliency(folder: Path) -> dict[str, tuple[Any, Any]]:
@@ -247,13 +187,6 @@ def compare(name: str, images: Any, maps: Any) -> list[dict[str, Any]]:
             | {f"{who}_exact": float((value <= best + 1e-5).float().mean()) for who, value in costs.items()}
         )
     return rows
-
-
-def processor() -> str:
-    """Return the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def report(result: dict[str, Any], path: Path) -> None:
