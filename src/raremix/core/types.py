@@ -317,13 +317,10 @@ class MixPlan:
 
 
 def _mix_tables(targets: Tensor, pool_targets: Tensor, plan: MixPlan) -> Tensor | None:
-    """Blend targets on the CPU, where numpy is done with a table this small before torch begins; None if any is NaN."""
-    own, partner = targets.numpy(), pool_targets.numpy()[plan.partner.numpy()]
-    own = own if plan.own is all_rows(len(own)) else own[plan.own.numpy()]
-    share = plan.weight.numpy()[:, None]
-    mixed = own * share + partner * (1 - share)  # exact where a row is whole
-    # The sum is NaN if any value is, and takes one pass.
-    return None if np.isnan(np.add.reduce(mixed, axis=None)) else torch.from_numpy(mixed)
+    """Blend targets on the CPU in few calls, which are what so small a table costs; None if any is NaN."""
+    own, partner = take_rows(targets, plan.own), pool_targets.index_select(0, plan.partner)
+    mixed = torch.lerp(partner, own, plan.weight[:, None])  # exact where a row is whole
+    return None if math.isnan(mixed.sum().item()) else mixed  # the sum is NaN if any value is
 
 
 def mix_targets(
