@@ -9,6 +9,7 @@ from torch import nn
 
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.features import find_module, forward_mixed, mixed_inside
+from raremix.core.features import output_of as features_up_to
 from raremix.core.random import rng
 from raremix.core.types import Batch, MixPlan
 from raremix.mix import CutMix, MixUp
@@ -70,6 +71,21 @@ def mixed_by_hand(output: torch.Tensor, partner: torch.Tensor, plan: MixPlan, *,
     else:
         share = nn.functional.interpolate(mask, size=output.shape[2:], mode="area")
     return share * output + (1 - share) * partner
+
+
+@torch.no_grad()
+def test_a_convolution_inside_a_network_of_channels_last() -> None:
+    """Swin works on (B, H, W, C), but the convolution in its stem does not."""
+    model, batch = network("swin_tiny_patch4_window7_224"), batch_of(2)
+    at = "patch_embed.proj"
+    assert features_up_to(model, at, batch.images).shape == (2, 16, 8, 8)
+    plan = MixPlan(
+        own=torch.arange(2), partner=torch.tensor([1, 0]), mask=torch.rand(2, 1, 4, 4), weight=torch.ones(2), at=at
+    )
+    output = output_of(model, find_module(model, at), batch.images)
+    mixed = mixed_by_hand(output, output[plan.partner], plan, is_last=False)
+    logits, _ = forward_mixed(model, batch, plan)
+    torch.testing.assert_close(logits, go_on_from(model, find_module(model, at), mixed, batch.images))
 
 
 @pytest.mark.parametrize("at", ["stem", "stage1", "stage2"])

@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from raremix.core.errors import DataError
-from raremix.core.types import Batch, Boxes, MixPlan, Others, Policy, combine_targets, mix_targets, resize_mask
+from raremix.core.types import (
+    Batch,
+    Boxes,
+    MixPlan,
+    Others,
+    Policy,
+    combine_targets,
+    mix_targets,
+    resize_mask,
+    token_grid,
+)
 
 IMAGES = torch.arange(3 * 2 * 4 * 6, dtype=torch.float32).reshape(3, 2, 4, 6)
 BATCH = Batch(images=IMAGES, targets=torch.eye(3), ids=torch.tensor([7, 8, 9]))
@@ -305,7 +315,7 @@ def test_masks_do_not_follow_warped_pixels(which: str) -> None:
         replace(plan, **{which: IMAGES[:1]}).apply_masks(IMAGES)
 
 
-@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("first", [0, 1])  # six tokens would be the grid of an image of 4 x 6
 def test_tokens_are_mixed_by_the_mask_at_their_place(first: int) -> None:
     """Class tokens come first and are blended by the mask's mean; the rest lie row by row on a grid of 2 x 2."""
     plan = MixPlan(
@@ -340,3 +350,19 @@ def test_where_nothing_counts_there_is_no_label(policy: Policy) -> None:
         [[0.0, 0.0]],
         [[1.0, 1.0]] if policy == "threshold" else [[0.0, 0.0]],
     )
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_tokens_of_images_that_are_not_square(first: int) -> None:
+    """A box over the left half takes the left half of a 2 x 4 grid, behind whatever class tokens there are."""
+    boxes = Boxes(edges=torch.tensor([[0], [0], [16], [16]], dtype=torch.int32), height=16, width=32)
+    plan = MixPlan(own=torch.tensor([0]), partner=torch.tensor([1]), mask=boxes, weight=boxes.share())
+    tokens = torch.tensor([0.0, 8.0]).reshape(2, 1, 1).expand(2, first + 8, 1)
+    mixed = plan.apply_features(tokens)[0, :, 0]
+    assert mixed.tolist() == [4.0] * first + [8.0, 8.0, 0.0, 0.0] * 2
+
+
+def test_grids_of_tokens() -> None:
+    assert token_grid(197, height=224, width=224) == (14, 14)
+    assert token_grid(201, height=1, width=1) == (14, 14)  # a class token and four registers
+    assert token_grid(3, height=224, width=100) == (1, 1)  # no such grid

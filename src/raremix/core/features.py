@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.core.types import Batch, MixPlan
+from raremix.core.types import Batch, MixPlan, token_grid
 
 STEMS = ("patch_embed", "stem", "maxpool", "bn1", "act1", "conv_stem")
 """What timm's networks call the end of their stem; the first that a network has is its "stem"."""
@@ -63,8 +63,7 @@ def mixed_inside(model: nn.Module, plan: MixPlan, *, rows: int) -> Iterator[None
         rows: number of rows of the batch; where the network is run on more, the rest is the pool.
     """
     module = find_module(model, plan.at or "")
-    # Swin's blocks and their kin in timm work on (B, H, W, C), and their network says so.
-    is_last = any(str(getattr(m, "output_fmt", "")).endswith("NHWC") for m in (module, _owner(model)))
+    is_last = _is_channels_last(module, _owner(model))
 
     def mix(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         is_map = output.ndim == 4 and is_last
@@ -92,8 +91,8 @@ def output_of(model: nn.Module, name: str, images: Float[Tensor, "B C H W"]) -> 
 
     Args:
         model: images -> logits.
-        name: a dotted name, or "stem", or "stage1" ... as `find_module` knows them. Tokens become maps: the last ones
-            that fill a square.
+        name: a dotted name, or "stem", or "stage1" ... as `find_module` knows them. Tokens become maps:
+            see `raremix.core.types.token_grid`.
         images: what it is run on.
 
     Raises:
@@ -105,7 +104,7 @@ def output_of(model: nn.Module, name: str, images: Float[Tensor, "B C H W"]) -> 
         torch.Size([2, 4, 6, 6])
     """
     module = find_module(model, name)
-    is_last = any(str(getattr(m, "output_fmt", "")).endswith("NHWC") for m in (module, _owner(model)))
+    is_last = _is_channels_last(module, _owner(model))
 
     def reach(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         raise _Reached(output)
@@ -120,8 +119,8 @@ def output_of(model: nn.Module, name: str, images: Float[Tensor, "B C H W"]) -> 
     finally:
         handle.remove()
     if output.ndim == 3:
-        side = math.isqrt(output.shape[1])
-        return output[:, -side * side :].mT.unflatten(2, (side, side))
+        grid = token_grid(output.shape[1], height=images.shape[-2], width=images.shape[-1])
+        return output[:, -math.prod(grid) :].mT.unflatten(2, grid)
     if output.ndim != 4:
         raise ConfigError(f"{name} puts out {tuple(output.shape)}, which is no map: name an earlier module")
     return output.permute(0, 3, 1, 2) if is_last else output
@@ -159,6 +158,13 @@ def _stages(owner: nn.Module) -> list[str]:
     modules = dict(owner.named_modules())
     names = [entry["module"] for entry in getattr(owner, "feature_info", ()) if isinstance(entry, dict)]
     return [name for name in names if name in modules and name not in STEMS]
+
+
+def _is_channels_last(module: nn.Module, owner: nn.Module) -> bool:
+    """Say whether a module puts out (B, H, W, C), as Swin's blocks and their kin in timm do, whose network says so."""
+    if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+        return False
+    return str(getattr(module, "output_fmt", getattr(owner, "output_fmt", ""))).endswith("NHWC")
 
 
 def _owner(model: nn.Module) -> nn.Module:

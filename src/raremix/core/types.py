@@ -94,6 +94,9 @@ Policy = Literal["interpolate", "union", "threshold"]
 """How the labels of mixed rows combine: their weighted mean; every label that either has; every label whose image keeps
 at least a quarter of the pixels."""
 
+CLASS_TOKENS = 8
+"""The most tokens that may stand before a transformer's grid: classes, distillation, registers."""
+
 VISIBLE = 0.25
 """Weight from which the policy "threshold" counts an image's labels whole."""
 
@@ -220,7 +223,7 @@ class MixPlan:
         """Mix features by the same plan, for mixing at a layer other than the input.
 
         Args:
-            features: (B, C, h, w) maps; (B, N, D) tokens, of which the last ones fill the largest square grid, and
+            features: (B, C, h, w) maps; (B, N, D) tokens, of which the last ones fill a grid (see `token_grid`), and
                 those before them (class tokens) are blended by each mask's mean; or (B, D) vectors, blended likewise.
             pool_features: where partners come from; `features` by default.
 
@@ -373,7 +376,30 @@ def _mask_for(mask: Float[Tensor, "R 1 h w"], features: Tensor) -> Tensor:
     mean = mask.mean(dim=(1, 2, 3))
     if features.ndim != 3:
         return mean.reshape(-1, *([1] * (features.ndim - 1)))
-    side = math.isqrt(features.shape[1])
-    tokens = resize_mask(mask, side, side).expand(-1, 1, side, side).reshape(len(mask), -1, 1)
-    first = mean[:, None, None].expand(-1, features.shape[1] - side * side, 1)
+    rows, columns = token_grid(features.shape[1], height=mask.shape[-2], width=mask.shape[-1])
+    tokens = resize_mask(mask, rows, columns).expand(-1, 1, rows, columns).reshape(len(mask), -1, 1)
+    first = mean[:, None, None].expand(-1, features.shape[1] - rows * columns, 1)
     return torch.cat([first, tokens], dim=1)
+
+
+def token_grid(tokens: int, *, height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of the grid that the last tokens of a transformer form; those before it are class tokens.
+
+    Args:
+        tokens: number of tokens, at least 1.
+        height, width: of the image, or of anything of its proportions.
+
+    Returns:
+        The largest grid of the image's proportions that leaves at most `CLASS_TOKENS` over; the largest square if
+        there is none.
+
+    Example:
+        >>> token_grid(197, height=224, width=224), token_grid(1 + 4 * 8, height=64, width=128)
+        ((14, 14), (4, 8))
+    """
+    divisor = math.gcd(height, width)
+    tall, wide = height // divisor, width // divisor
+    scale = math.isqrt(tokens // (tall * wide))
+    if scale and tokens - scale * scale * tall * wide <= CLASS_TOKENS:
+        return scale * tall, scale * wide
+    return math.isqrt(tokens), math.isqrt(tokens)
