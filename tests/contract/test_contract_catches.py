@@ -383,6 +383,62 @@ class Positional:
         return functional.cross_entropy(logits, targets)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TakesMissingForNo:
+    """Counts a cell without a label as a negative."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragesByColumn:
+    """Divides each class's sum by its number of labels, whatever that is."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        known = ~targets.isnan()
+        cells = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(0.0), reduction="none")
+        return (torch.where(known, cells, 0.0).sum(dim=0) / known.sum(dim=0)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakesTheLargest:
+    """Takes a soft target for its largest class."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, targets.argmax(dim=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsksEachClass:
+    """Is a softmax loss in name only."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldsItsWeightsFixed:
+    """Leaves the focal factor out of the gradient."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        scores = logits.log_softmax(dim=1)
+        return -(targets.nan_to_num(0.0) * (1 - scores.exp()).detach() * scores).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoesOnAndOn:
+    """Is another loss whenever it is asked."""
+
+    number: int = 0
+
+    def at_step(self, step: int, *, steps: int) -> "GoesOnAndOn":
+        return GoesOnAndOn(number=self.number + 1)
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, targets)
+
+
 BROKEN_LOSSES: list[tuple[type[Loss], Callable[[type[Loss]], None]]] = [
     (CountsUnlabelled, loss_promises.unlabelled_rows_are_dropped),
     (MasksTooLate, loss_promises.unlabelled_rows_are_dropped),
@@ -396,6 +452,12 @@ BROKEN_LOSSES: list[tuple[type[Loss], Callable[[type[Loss]], None]]] = [
     (KeepsInference, loss_promises.validation_first_is_no_trap),
     (WritesTargets, loss_promises.inputs_and_randomness_are_untouched),
     (Positional, loss_promises.settings_are_values),
+    (TakesMissingForNo, loss_promises.unlabelled_cells_have_no_gradient),
+    (AveragesByColumn, loss_promises.a_column_may_be_empty),
+    (TakesTheLargest, loss_promises.soft_is_the_expanded_sum),
+    (AsksEachClass, loss_promises.a_shared_shift_changes_nothing),
+    (HoldsItsWeightsFixed, loss_promises.the_gradient_is_that_of_the_value),
+    (GoesOnAndOn, loss_promises.a_step_changes_no_settings),
 ]
 
 

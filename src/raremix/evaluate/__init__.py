@@ -30,6 +30,7 @@ from raremix.evaluate.intervals import (
 )
 from raremix.evaluate.metrics import METRICS, Metric
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, Decidable, decidable_difference, half_width
+from raremix.evaluate.prior import adjust_logits, correct_prior, prior_of
 from raremix.evaluate.score import score
 from raremix.evaluate.summary import SCHEMA, measure
 
@@ -54,6 +55,7 @@ __all__ = [
     "Reliability",
     "Rule",
     "ValidationRows",
+    "adjust_logits",
     "auroc_interval",
     "bands",
     "benjamini_hochberg",
@@ -62,6 +64,7 @@ __all__ = [
     "cochran_q",
     "compare",
     "confusion",
+    "correct_prior",
     "decidable_difference",
     "decide",
     "delong",
@@ -74,6 +77,7 @@ __all__ = [
     "nadeau_bengio",
     "newcombe5",
     "pr_curve",
+    "prior_of",
     "probability_false_claim",
     "reliability",
     "roc_curve",

@@ -96,3 +96,60 @@ def check_smoothing(label_smoothing: float) -> None:
     """
     if not 0 <= label_smoothing < 1:
         raise ConfigError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+
+
+def required_counts(
+    class_counts: Sequence[float | int] | np.ndarray | None, *, loss: str, what: str = "class_counts"
+) -> tuple[float, ...]:
+    """Return counts that a loss cannot do without, as a tuple.
+
+    Args:
+        class_counts: what came.
+        loss: the loss's name, for the message.
+        what: the parameter's name, for the message.
+
+    Raises:
+        ConfigError: if there are none, they are no counts, or a class has none: its weight or prior would be made up.
+    """
+    if class_counts is None:
+        raise ConfigError(f"{loss} needs {what}: the number of training images per class; a study fills them in")
+    counts = tuple(float(count) for count in class_counts)
+    if not counts or not all(np.isfinite(count) and count >= 0 for count in counts):
+        raise ConfigError(f"{loss}: {what} must be finite numbers, one per class, got {counts}")
+    absent = [k for k, count in enumerate(counts) if count == 0]
+    if absent:
+        raise ConfigError(
+            f"{loss}: {what} is 0 for class {', '.join(map(str, absent))} (counted from 0): no training image shows "
+            "it. Leave the class out of the data, or split so that train has some of each"
+        )
+    return counts
+
+
+def check_classes(counts: Sequence[float], logits: Float[Tensor, "B K"], *, what: str = "class_counts") -> None:
+    """Refuse counts of another number of classes than the logits have.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    if len(counts) != logits.shape[1]:
+        raise ConfigError(f"{what} has {len(counts)} entries, the logits have {logits.shape[1]} classes")
+
+
+@lru_cache(maxsize=64)
+def effective_weights(counts: tuple[float, ...], beta: float, device: torch.device) -> Float[Tensor, " K"]:
+    """Return (1 - beta) / (1 - beta^n) per class, scaled to a mean of 1 over the classes, as Cui et al. do.
+
+    Args:
+        counts: images per class, > 0.
+        beta: in [0, 1); 0 weighs all alike, towards 1 the weights become 1 / n.
+        device: where they are wanted.
+    """
+    weights = (1.0 - beta) / (1.0 - beta ** np.asarray(counts))
+    return _kept(weights / weights.mean(), device)
+
+
+@lru_cache(maxsize=64)
+def log_prior(counts: tuple[float, ...], device: torch.device) -> Float[Tensor, " K"]:
+    """Return the logarithm of each class's share of the training images."""
+    shares = np.asarray(counts) / np.sum(counts)
+    return _kept(np.log(shares), device)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import timm
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
 from raremix.core.random import torch_seed
+from raremix.models.head import HeadSpec, head_features, replace_head
 from raremix.models.small_stem import SMALL_STEM_BASES, small_stem_name
 
 
@@ -54,6 +56,7 @@ class ClassifierSpec:
         drop_path_rate: stochastic depth.
         mean, std: normalisation by channel; by default that of the weights, or .5 and .25 from scratch.
         options: further keyword arguments of timm's constructor.
+        head: another last layer than the network's own.
     """
 
     name: str = "resnet18"
@@ -65,6 +68,7 @@ class ClassifierSpec:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    head: HeadSpec = field(default_factory=HeadSpec)
 
     def architecture(self, *, size: int) -> str:
         """Return timm's name of the network for an image side in pixels.
@@ -92,12 +96,21 @@ class ClassifierSpec:
             UnknownNameError: if timm knows no such network.
             ConfigError: if a small stem is asked for where there is none.
         """
+        self.head.check()
         name = self.architecture(size=size)
         if not timm.is_model(name.split(".")[0]):
             raise UnknownNameError("network", name, _likely_names(name))
         return name
 
-    def build(self, *, num_classes: int, channels: int, size: int, seed: int) -> Classifier:
+    def build(
+        self,
+        *,
+        num_classes: int,
+        channels: int,
+        size: int,
+        seed: int,
+        label_vectors: Float[np.ndarray, "K T"] | None = None,
+    ) -> Classifier:
         """Build the classifier, from the same initial weights for the same seed.
 
         Args:
@@ -105,6 +118,7 @@ class ClassifierSpec:
             channels: 1 to 4.
             size: side of the images in pixels.
             seed: the run's seed.
+            label_vectors: one per class, for a head of text prototypes.
 
         Raises:
             UnknownNameError: if timm knows no such network.
@@ -139,6 +153,10 @@ class ClassifierSpec:
                     raise
                 reason = f"does not fit {name}: {str(error).splitlines()[0]}"
                 raise ReadError(self.weights.name, f"{reason}; name the network that these weights belong to") from None
+            if self.head.name != "linear":
+                vectors = None if label_vectors is None else torch.from_numpy(label_vectors)
+                features = head_features(net, channels=channels, size=size)
+                replace_head(net, self.head.build(features, num_classes, label_vectors=vectors))
         mean, std = self.mean, self.std
         if mean is None or std is None:
             known = default if loads and default is not None else None

@@ -4,7 +4,8 @@
 thresholds, temperature, and the hash of the data that it was trained on. `manifest.json` vouches for these files.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from raremix.core import files
 from raremix.core.errors import CorruptError, ManifestError
+from raremix.core.fitted import FITTED_ON, FittedOn, write_fitted
 from raremix.core.types import Task
 from raremix.models.classifier import Classifier
+from raremix.models.head import head_features, head_from_settings, replace_head
 
 PARTS = ("model.safetensors", "config.json", "raremix.json")
 """The files that a prediction depends on; their hashes are in `manifest.json`."""
@@ -35,6 +38,7 @@ class ClassifierCard:
         modality: the data card's.
         manifest_hash: of the data set that it was trained on.
         training: settings and where the figures come from, for the README.
+        reading: how frames and values are chosen, where that is not the default.
     """
 
     task: Task
@@ -48,6 +52,7 @@ class ClassifierCard:
     modality: str
     manifest_hash: str
     training: dict[str, Any]
+    reading: dict[str, Any] = field(default_factory=dict)
 
 
 def save_classifier(
@@ -59,6 +64,8 @@ def save_classifier(
     std: tuple[float, ...],
     options: dict[str, Any],
     card: ClassifierCard,
+    head: dict[str, Any] | None = None,
+    fitted_on: Mapping[str, FittedOn] | None = None,
 ) -> Path:
     """Write a classifier's folder.
 
@@ -69,6 +76,9 @@ def save_classifier(
         mean, std: normalisation by channel.
         options: keyword arguments of timm's constructor.
         card: what a decision needs.
+        head: settings of a last layer that is not timm's.
+        fitted_on: the rows that it was trained on, and those by which the moment to keep and the thresholds were
+            chosen, by use: "train", "validation".
     """
     size = (card.channels, card.size, card.size)
     config = {
@@ -87,11 +97,15 @@ def save_classifier(
             "license": "see README.md",
         },
     }
+    if head is not None:
+        config["raremix_head"] = head
     files.write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     files.write_json(folder / "config.json", config)
     files.write_json(folder / "raremix.json", asdict(card))
-    files.write_text(folder / "README.md", _readme(architecture, card))
-    files.seal(folder, PARTS)
+    files.write_text(folder / "README.md", _readme(architecture, card, is_timm=head is None))
+    if fitted_on is not None:
+        write_fitted(folder, fitted_on)
+    files.seal(folder, [*PARTS, *([] if fitted_on is None else [FITTED_ON])])
     return folder
 
 
@@ -116,6 +130,9 @@ def load_classifier(folder: Path) -> tuple[Classifier, ClassifierCard]:
         )
         net = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
         mean, std = tuple(config["pretrained_cfg"]["mean"]), tuple(config["pretrained_cfg"]["std"])
+        if config.get("raremix_head") is not None:
+            features = head_features(net, channels=card.channels, size=card.size)
+            replace_head(net, head_from_settings(config["raremix_head"], features, len(card.classes)))
         net.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     except (KeyError, TypeError, RuntimeError, OSError, safetensors.SafetensorError) as error:
         raise CorruptError(
@@ -124,12 +141,16 @@ def load_classifier(folder: Path) -> tuple[Classifier, ClassifierCard]:
     return Classifier(net, mean=mean, std=std).eval(), card
 
 
-def _readme(architecture: str, card: ClassifierCard) -> str:
+def _readme(architecture: str, card: ClassifierCard, *, is_timm: bool = True) -> str:
     rows = "\n".join(
         f"| {name} | {threshold:.4f} |" for name, threshold in zip(card.classes, card.thresholds, strict=True)
     )
     settings = "\n".join(f"* {key}: {value}" for key, value in card.training.items())
     own = "_stem" in architecture
+    code = f"""import timm{"; import raremix.models  # registers the small-image network" if own else ""}
+model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)"""
+    if not is_timm:  # the last layer is not timm's
+        code = 'from raremix.models import load_classifier\nmodel, card = load_classifier(Path("THIS_FOLDER"))'
     return f"""---
 library_name: timm
 tags: [image-classification, raremix]
@@ -141,8 +162,7 @@ Trained by raremix on {card.modality} images of {card.size} x {card.size} pixels
 It is a research model: it is no medical device, and it must not decide about patients.
 
 ```python
-import timm{"; import raremix.models  # registers the small-image network" if own else ""}
-model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)
+{code}
 ```
 
 Images go in normalised as `config.json` says. Logits are divided by the temperature {card.temperature:.4f} before

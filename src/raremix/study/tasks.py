@@ -1,17 +1,28 @@
-"""What a study trains: a classifier, alone or beside a network that learns to mix."""
+"""What a study trains: a classifier, alone, beside a network that learns to mix, or beside features that it keeps."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from raremix.config import build
+from raremix.core.errors import ConfigError
 from raremix.core.features import output_of
-from raremix.core.protocols import Loss, Trainable
+from raremix.core.protocols import FeatureLoss, HeadLoss, Loss, Prototypes, Trainable
 from raremix.core.random import torch_seed
+from raremix.data.manifest import Manifest
 from raremix.mix import LEARNED_MIXERS, MixBlock
+from raremix.models.head import PROTOTYPES
+from raremix.models.label_embedding import read_label_vectors
 from raremix.study.mixers import learning_keys, make_mixer
-from raremix.study.spec import ArmSpec
+from raremix.study.prepare import Prepared, of_arm
+from raremix.study.spec import ArmSpec, StudySpec, loss_of
 from raremix.train import AutoMixing, Classification, Feed, TrainSpec
+from raremix.train.contrast import Contrast, Projection, feature_width, make_contrast
 from raremix.train.guide import Guide
 from raremix.train.optimizer import make_optimizer
 
@@ -36,7 +47,12 @@ def make_task(
         class_counts: training images per class.
         feed: makes its batches.
         guide: keeps importance maps for its mixer.
+
+    Raises:
+        ConfigError: if the loss does not go with the classifier, the mixer, or the number of images.
     """
+    has_prototypes = any(isinstance(module, Prototypes) for module in model.modules())
+    check_loss(criterion, arm, has_prototypes=has_prototypes, class_counts=class_counts, rows=len(feed.ids))
     mixer = make_mixer(arm.mix, where=f"arm.{arm.name}.mix", class_counts=class_counts)
     modules, optimizers = {"classifier": model}, {"classifier": make_optimizer(model, train)}
     if arm.mix.get("name") in LEARNED_MIXERS:
@@ -56,6 +72,10 @@ def make_task(
             steps=train.steps,
             rank=feed.rank,
         )
+    where = f"arm.{arm.name}.loss"
+    contrast = _contrast(criterion, model, modules, feed=feed, num_classes=len(class_counts), where=where)
+    if contrast is not None:
+        optimizers["classifier"] = make_optimizer(nn.ModuleDict(dict(modules)), train)
     return Classification(
         modules=modules,
         optimizers=optimizers,
@@ -66,7 +86,102 @@ def make_task(
         rank=feed.rank,
         guide=guide,
         repeat=feed.repeat,
+        contrast=contrast,
     )
+
+
+def losses_in(criterion: Loss) -> Iterator[Loss]:
+    """Yield a loss, and those that it is made of."""
+    yield criterion
+    if is_dataclass(criterion):
+        for entry in fields(criterion):
+            value: Any = getattr(criterion, entry.name)
+            if isinstance(value, Loss):
+                yield from losses_in(value)
+
+
+def label_counts(manifest: Manifest) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return how many training images show each class, and in how many it is known."""
+    known = ~np.isnan(manifest.targets(manifest.rows("train")))
+    return (
+        tuple(float(n) for n in manifest.class_counts("train")),
+        tuple(float(n) for n in known.sum(axis=0)),
+    )
+
+
+def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
+    """Refuse an arm whose loss does not go with its classifier, its mixer or its training images, before any work.
+
+    Raises:
+        ConfigError: naming the key, what was found, and what to do.
+    """
+    manifest, model = of_arm(prepared, arm).manifest, spec.model_of(arm)
+    counts, known = label_counts(manifest)
+    if model.head.name == "text" and model.head.vectors is not None:
+        read_label_vectors(model.head.vectors, manifest.card.classes, names=model.head.names)
+    check_loss(
+        loss_of(arm, task=manifest.card.task, class_counts=counts, labelled_counts=known),
+        arm,
+        has_prototypes=model.head.name in PROTOTYPES,
+        class_counts=counts,
+        rows=len(manifest.rows("train")),
+    )
+
+
+def check_loss(
+    criterion: Loss, arm: ArmSpec, *, has_prototypes: bool, class_counts: tuple[float, ...], rows: int
+) -> None:
+    """Refuse a loss that does not go with the classifier, the mixer, or the training images.
+
+    Args:
+        criterion: the arm's loss.
+        arm: the recipe.
+        has_prototypes: whether the classifier's last layer measures distances to prototypes.
+        class_counts: training images per class.
+        rows: number of training images.
+
+    Raises:
+        ConfigError: if it asks for prototypes and there are none, counts other images than these, would keep more of
+            them than there are, or looks further than the logits where a mixer learns.
+    """
+    where = f"arm.{arm.name}.loss"
+    for loss in losses_in(criterion):
+        counts = getattr(loss, "class_counts", None)
+        if isinstance(counts, tuple) and tuple(counts) != class_counts:
+            raise ConfigError(
+                f"{where}.class_counts is {list(counts)}, and the training images by class are {list(class_counts)}: "
+                "leave it out, and the study counts them"
+            )
+        if isinstance(loss, HeadLoss) and not has_prototypes:
+            raise ConfigError(
+                f'{where}: this loss measures distances to prototypes; set [model] head = {{ name = "text", ... }}, or '
+                'name = "learnable" or "one_hot" where there are no label vectors'
+            )
+        if isinstance(loss, FeatureLoss) and loss.queue > rows:
+            raise ConfigError(
+                f"{where}.queue = {loss.queue}, and there are {rows} training images: it would hold images more than "
+                f"once; set queue = {rows // 2} or less"
+            )
+        if isinstance(loss, FeatureLoss | HeadLoss) and arm.mix.get("name") in LEARNED_MIXERS:
+            raise ConfigError(f"{where}: a mixer that learns goes with losses of logits alone; take another of the two")
+
+
+def _contrast(
+    criterion: Loss, model: nn.Module, modules: dict[str, nn.Module], *, feed: Feed, num_classes: int, where: str
+) -> Contrast | None:
+    """Add a projection to the modules, and build the queue, if a loss compares features."""
+    found = [loss for loss in losses_in(criterion) if isinstance(loss, FeatureLoss)]
+    if not found:
+        return None
+    loss = found[0]
+    if any((other.width, other.queue, other.momentum) != (loss.width, loss.queue, loss.momentum) for other in found):
+        raise ConfigError(f"{where}: losses of one arm share their features; give them the same width, queue, momentum")
+    width = feature_width(model, feed.batch(0).images[:2])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(feed.seed, "init", 2))
+        projection = Projection(width, loss.width)
+    modules["projection"] = projection
+    return make_contrast(loss, model, projection, num_classes=num_classes)
 
 
 def _mask_network(model: nn.Module, at: str, images: Float[Tensor, "B C H W"], *, seed: int) -> MixBlock:

@@ -37,7 +37,7 @@ class AutoMixing:
         mixer: `raremix.mix.AutoMix`; its network and features are filled in.
         seed: the run's seed.
         at: where features are taken: a module's name, or "stage3" as timm counts.
-        steps: optimiser steps of the whole training, for mixers that follow a schedule.
+        steps: optimiser steps of the whole training, for mixers and losses that follow a schedule.
         rank: this process's number; pairs are drawn within its slice of the batch.
         decay: of the teacher's moving average.
         clean: weight of the loss of images that are not mixed; 0 saves their forward pass.
@@ -77,6 +77,7 @@ class AutoMixing:
         teacher = self.teacher.to(batch.images.device)
         pool = batch if batch.pool is None else batch.pool
         is_mask = phase == "mask"
+        criterion = self.criterion.at_step(step, steps=self.steps)
         settings: Any = self.mixer.at_step(step, steps=self.steps)
         mixer = replace(
             settings,
@@ -87,15 +88,15 @@ class AutoMixing:
         if not is_mask:
             mixed = mixer.plan(batch, pool, rng=rng(self.seed, "mix", step, self.rank)).apply(batch, pool)
             logits = self.modules["classifier"](mixed.images)
-            loss = self.criterion(logits, mixed.targets)
+            loss = criterion(logits, mixed.targets)
             if self.clean > 0:
-                loss = loss + self.clean * self.criterion(self.modules["classifier"](batch.images), batch.targets)
+                loss = loss + self.clean * criterion(self.modules["classifier"](batch.images), batch.targets)
             return {"loss": loss}
         # By the share that was drawn: labels that follow the mask would let it choose what is easy.
         plan = replace(mixer, label="own").plan(batch, pool, rng=rng(self.seed, "mask", step, self.rank))
         assert not isinstance(plan.mask, Boxes)
         mixed = plan.apply(batch, pool)
-        seen = self.criterion(teacher(mixed.images), mixed.targets)
+        seen = criterion(teacher(mixed.images), mixed.targets)
         gap = (plan.mask.mean(dim=(1, 2, 3)) - plan.weight.to(plan.mask.device)).abs()
         return {"loss": seen + self.area * functional.relu(gap - self.margin).mean(), "seen": seen, "gap": gap.mean()}
 
