@@ -7,6 +7,7 @@ against its annotation, and what a file cannot hold (class counts, a modality) i
 import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -151,6 +152,11 @@ def check(value: Any, annotation: Any, *, where: str) -> Any:
     Raises:
         ConfigError: naming the place, what was expected and what came.
     """
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        named = {"name": value} if isinstance(value, str) and "name" in annotation.__dataclass_fields__ else value
+        return (
+            value if isinstance(value, annotation) else build(annotation, check(named, Table, where=where), where=where)
+        )
     try:
         # Only types that pydantic knows reach this from files; others (arrays, tensors) are injected unchecked.
         return TypeAdapter(annotation, config=_CONFIG).validate_python(value)

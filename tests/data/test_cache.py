@@ -190,7 +190,11 @@ def test_a_file_that_is_not_what_its_hash_says(toy: tuple[Manifest, np.ndarray],
     files.write_image(manifest.paths()[6], np.zeros((8, 8, 3), dtype=np.uint8))
     with pytest.raises(ReadError, match=r"row 6 \(006.png\): the content is not what its recorded sha256 says"):
         build_cache(manifest, **FORM, root=tmp_path / "c")
-    assert entries(tmp_path / "c") == []
+    skipped = build_cache(manifest, **FORM, root=tmp_path / "c", on_unreadable="skip")
+    assert list(skipped.unreadable) == [6]
+    # Once the file is what its hash says, the entry is made again.
+    files.write_image(manifest.paths()[6], toy[1][6])
+    assert not build_cache(manifest, **FORM, root=tmp_path / "c").unreadable
 
 
 def test_bad_files_are_named_together(toy: tuple[Manifest, np.ndarray], tmp_path: Path) -> None:
@@ -203,12 +207,34 @@ def test_bad_files_are_named_together(toy: tuple[Manifest, np.ndarray], tmp_path
     ) as caught:
         build_cache(manifest, **FORM, root=tmp_path / "c", workers=1)
     assert caught.value.exit_code == 2
-    assert entries(tmp_path / "c") == []
+    assert "(3 of 10 files cannot be read); or leave them out" in str(caught.value)
     for i in range(10):
         paths[i].write_bytes(b"no image")
-    with pytest.raises(ReadError, match="and perhaps others"):
+    before = entries(tmp_path / "c")
+    with pytest.raises(ReadError, match="and 5 more"):
         build_cache(manifest, **FORM, root=tmp_path / "c")
-    assert entries(tmp_path / "c") == []
+    assert entries(tmp_path / "c") == before
+
+
+def test_what_could_be_read_is_kept_and_nothing_is_decoded_twice(
+    toy: tuple[Manifest, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, pixels = toy
+    for i in (0, 7):
+        manifest.paths()[i].write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
+    with pytest.raises(ReadError, match="2 of 10"):
+        build_cache(manifest, **FORM, root=tmp_path / "c")
+    monkeypatch.setattr(cache_module, "decode_image", None)
+    made = build_cache(manifest, **FORM, root=tmp_path / "c", on_unreadable="skip")
+    assert sorted(made.unreadable) == [0, 7]
+    assert all("its header is damaged" in reason for reason in made.unreadable.values())
+    np.testing.assert_array_equal(made.take(np.array([1, 9])), pixels[[1, 9]].transpose(0, 3, 1, 2))
+    with pytest.raises(ManifestError, match=r"no image with id \[7\] in the cache"):
+        made.take(np.array([1, 7]))
+    # The same files in a manifest of other ids.
+    other = manifest.select(manifest.ids)
+    with pytest.raises(ReadError, match="2 of 10"):
+        build_cache(other, **FORM, root=tmp_path / "c")
 
 
 def test_refusals(toy: tuple[Manifest, np.ndarray], tmp_path: Path) -> None:

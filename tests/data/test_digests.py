@@ -57,6 +57,12 @@ def test_the_index_names_no_file(tmp_path: Path) -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     pictures(tmp_path, 1)
-    with pytest.raises(ReadError, match=r"row 1 \(001.png\): cannot be read"):
-        with_digests(toy_manifest([0, 1], root=tmp_path), cache=tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+    manifest = toy_manifest([0, 1, 0, 1, 0, 1, 1], root=tmp_path)
+    with pytest.raises(
+        ReadError, match=r"row 1 \(001.png\): cannot be read .*; look also at row 2 .* and 1 more"
+    ) as caught:
+        with_digests(manifest, cache=tmp_path / "cache")
+    assert "(6 of 7 files cannot be read); or leave them out on purpose with --on-unreadable skip" in str(caught.value)
+    hashed, reasons = digests.try_digests(manifest, cache=tmp_path / "cache")
+    assert sorted(reasons) == [1, 2, 3, 4, 5, 6]
+    assert hashed.frame["sha256"].null_count() == 6

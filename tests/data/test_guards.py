@@ -28,9 +28,57 @@ def test_clean_manifest_passes(tmp_path: Path) -> None:
 def test_group_in_two_splits() -> None:
     manifest = toy_manifest([0, 1, 0, 1], groups=["p", "q", "p", "q"], splits=["train", "train", "test", None])
     with pytest.raises(
-        LeakageError, match=r"1 group is in two splits: p \(row 0 in train, row 2 in test\): split by group"
+        LeakageError,
+        match=r"1 group is in two splits: row 0 \(000.png\) in train with row 2 \(002.png\) in test: split by group",
     ):
         check(manifest)
+
+
+def test_a_patients_number_is_in_no_message() -> None:
+    manifest = toy_manifest([0, 1, 0], groups=["MRN-4711", "q", "MRN-4711"], splits=["train", "validation", "test"])
+    found = guards.findings(manifest, check_files=False)
+    assert [(f.kind, f.rows) for f in found] == [("split_group", (0, 2))]
+    assert "4711" not in f"{found}{found[0].error()}"
+
+
+def test_all_findings_are_returned_and_the_first_is_raised(tmp_path: Path) -> None:
+    pictures(tmp_path, 3)
+    manifest = toy_manifest(
+        [0, 1, 2, 0, 1, 0],
+        groups=["p", "q", "r", "p", None, None],
+        splits=["train", "train", "test", "validation", "test", "train"],
+        sha256=["a", "b", "c", "d", "b", "e"],
+        origin=["real", "real", "real", "real", "synthetic", "synthetic"],
+        parents=[[], [], [], [], [], [2]],
+        root=tmp_path,
+    )
+    found = guards.findings(manifest)
+    assert {f.kind: f.rows for f in found} == {
+        "missing_file": (3, 4, 5),
+        "split_group": (0, 3),
+        "split_file": (1, 4),
+        "synthetic_row": (4,),
+        "held_out_parent": (5,),
+        "test_only_class": (2,),
+    }
+    with pytest.raises(ManifestError) as caught:
+        guards.check(manifest)
+    assert str(caught.value) == f"{found[0].words}: {found[0].advice}"
+    assert [type(f.error()) for f in found[1:]] == [LeakageError] * 4 + [GuardError]
+
+
+def test_findings_of_a_clean_manifest_are_none() -> None:
+    clean = toy_manifest([0, 1, 0], splits=["train", "train", "test"])
+    assert guards.findings(clean, check_files=False) == ()
+
+
+def test_a_group_in_three_splits_is_one_group() -> None:
+    manifest = toy_manifest([0, 0, 0], groups=["p"] * 3, splits=["test", "train", "validation"])
+    (found,) = guards.findings(manifest, check_files=False)
+    assert found.words == (
+        "1 group is in two splits: row 1 (001.png) in train with row 2 (002.png) in validation with row 0 (000.png) "
+        "in test"
+    )
 
 
 def test_at_most_five_groups_are_named() -> None:
@@ -38,8 +86,8 @@ def test_at_most_five_groups_are_named() -> None:
     manifest = toy_manifest([0, 1] * 8, groups=groups, splits=["train"] * 8 + ["test"] * 8)
     with pytest.raises(LeakageError, match="8 groups are") as caught:
         check(manifest)
-    assert "g4" in str(caught.value)
-    assert "g5" not in str(caught.value)
+    assert "row 4 (004.png) in train with row 12" in str(caught.value)
+    assert "row 5 " not in str(caught.value)
     assert "and 3 more" in str(caught.value)
 
 
@@ -47,7 +95,8 @@ def test_file_in_two_splits() -> None:
     same = ["AB12" + "0" * 60, "c" * 64, "ab12" + "0" * 60]
     manifest = toy_manifest([0, 1, 0], splits=["train", "train", "validation"], sha256=same)
     with pytest.raises(
-        LeakageError, match=r"1 file is in two splits, by content: ab120000 \(row 0 in train, row 2 in valid"
+        LeakageError,
+        match=r"1 file is in two splits, by content: row 0 .* in train with row 2 .* in validation: remove",
     ):
         check(manifest)
     check(manifest.with_split(["train", "train", "train"]))
@@ -61,6 +110,10 @@ def test_unhashed_files_are_not_the_same_file() -> None:
 def test_synthetic_row_outside_train() -> None:
     manifest = toy_manifest([0, 1, 0], splits=["train", "train", "test"], origin=["real", "real", "synthetic"])
     with pytest.raises(LeakageError, match=r"1 synthetic row is outside train: row 2 \(test\)"):
+        check(manifest)
+    with pytest.raises(
+        LeakageError, match=r'on purpose, allow the split by name, \[data\] allow_synthetic = \["test"\]'
+    ):
         check(manifest)
     check(manifest, allow_synthetic=["test"])
     with pytest.raises(LeakageError):

@@ -4,7 +4,7 @@ from tests.data.toys import multilabel_manifest, toy_manifest
 
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.data.manifest import Manifest
-from raremix.data.subset import thin, thin_to_long_tail, thin_to_ratio
+from raremix.data.subset import thin, thin_to_ratio
 
 
 def toy() -> Manifest:
@@ -47,19 +47,6 @@ def test_ratio() -> None:
         thin_to_ratio(toy(), classes=["c1"], ratio=1.0, seed=0)
     with pytest.raises(ConfigError, match="ratio must be above 0"):
         thin_to_ratio(toy(), classes=["c1"], ratio=0.0, seed=0)
-
-
-def test_long_tail_by_hand() -> None:
-    manifest = toy_manifest([0] * 100 + [1] * 100 + [2] * 5, splits=["train"] * 205)
-    # 100, 100 / sqrt(100) = 10, 100 / 100 = 1
-    assert thin_to_long_tail(manifest, imbalance_ratio=100.0, seed=0).class_counts("train").tolist() == [100, 10, 1]
-    # From class 1 down: 100, 20, 4; class 2 is second.
-    tail = thin_to_long_tail(manifest, imbalance_ratio=25.0, order=["c1", "c2", "c0"], seed=0)
-    assert tail.class_counts("train").tolist() == [4, 100, 5]
-    with pytest.raises(ConfigError, match="every class once"):
-        thin_to_long_tail(manifest, imbalance_ratio=2.0, order=["c0", "c1"], seed=0)
-    with pytest.raises(ConfigError, match="at least 1"):
-        thin_to_long_tail(manifest, imbalance_ratio=0.5, seed=0)
 
 
 def test_multilabel() -> None:

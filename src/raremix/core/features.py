@@ -126,6 +126,52 @@ def output_of(model: nn.Module, name: str, images: Float[Tensor, "B C H W"]) -> 
     return output.permute(0, 3, 1, 2) if is_last else output
 
 
+def head_of(model: nn.Module) -> nn.Module:
+    """Return a network's last layer, which turns features into logits: timm's classifier, or the last linear layer.
+
+    Raises:
+        ConfigError: if there is none, or more than one.
+
+    Example:
+        >>> head_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
+        Linear(in_features=12, out_features=2, bias=True)
+    """
+    owner = _owner(model)
+    named = getattr(owner, "get_classifier", None)
+    found = named() if callable(named) else None
+    if found is None:
+        linear = [module for module in owner.modules() if isinstance(module, nn.Linear)]
+        found = linear[-1] if linear else None
+    if not isinstance(found, nn.Module) or isinstance(found, nn.Identity):
+        raise ConfigError("this network has no single last layer that turns features into logits: choose another one")
+    return found
+
+
+@contextmanager
+def features_seen(model: nn.Module) -> Iterator[list[Float[Tensor, "B D"]]]:
+    """Note down what goes into a network's last layer, as long as the context lasts.
+
+    Yields:
+        A list, to which every run of the network adds the features that its last layer was given.
+
+    Raises:
+        ConfigError: if the network has no single last layer.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> with features_seen(net) as seen:
+        ...     logits = net(torch.rand(5, 3, 2, 2))
+        >>> seen[0].shape
+        torch.Size([5, 12])
+    """
+    seen: list[Tensor] = []
+    handle = head_of(model).register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 def find_module(model: nn.Module, name: str) -> nn.Module:
     """Return a module by its dotted name, or by "stem", "stage1", "stage2" ... of a timm network.
 

@@ -25,7 +25,7 @@ import safetensors.torch
 from PIL import Image
 from torch import Tensor
 
-from raremix.core.errors import BusyError, CorruptError, StorageError
+from raremix.core.errors import BusyError, CorruptError, ReadError, StorageError
 
 try:
     import fcntl
@@ -133,6 +133,36 @@ def write_with(path: Path, writer: Callable[[BinaryIO], None], *, need: int | No
             with suppress(OSError):
                 DISK.remove(temporary)
             raise
+        DISK.sync_folder(path.parent)
+    return path
+
+
+def write_resumable(path: Path, append: Callable[[BinaryIO], None], *, verify: Callable[[Path], None]) -> Path:
+    """Write a file in as many attempts as it takes: what one attempt wrote stays beside the target as `<name>.part`.
+
+    Args:
+        path: the target; it appears whole, or not at all.
+        append: writes what is missing to an open binary file, whose position says how much is there; it may truncate.
+        verify: raises `ReadError` if the whole file is not what it should be; the part is then removed.
+
+    Raises:
+        StorageError: naming the path, and the free space where the disk is full.
+        ReadError: from `verify`.
+    """
+    part = path.with_name(f"{path.name}.part")
+    folder(path.parent)
+    with _storage(path):
+        with part.open("ab") as file:
+            try:
+                append(file)
+            finally:
+                DISK.sync(file)
+        try:
+            verify(part)
+        except ReadError:
+            DISK.remove(part)
+            raise
+        DISK.replace(part, path)
         DISK.sync_folder(path.parent)
     return path
 
@@ -251,6 +281,41 @@ def remove_file(path: Path) -> None:
     """Remove a file, if it is there."""
     with _storage(path):
         DISK.remove(path)
+
+
+def secret(path: Path, *, size: int = 32) -> bytes:
+    """Return a file's secret bytes; the first call makes them, readable by their owner alone.
+
+    Of several processes that make them at once, one wins and all return the same.
+
+    Args:
+        path: the file.
+        size: number of bytes.
+
+    Raises:
+        StorageError: if it can be neither read nor made.
+        CorruptError: if it is of another size, or others may read it.
+    """
+    if not path.exists():
+        folder(path.parent)
+        with _storage(path), _temporary(path) as draft:
+            try:
+                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    DISK.write(file, os.urandom(size))
+                    DISK.sync(file)
+                with suppress(FileExistsError):
+                    _appear(draft, path)
+                    path.chmod(0o600)
+            finally:
+                DISK.remove(draft)
+            DISK.sync_folder(path.parent)
+    with _storage(path):
+        mode, value = path.stat().st_mode, path.read_bytes()
+    if os.name == "posix" and mode & 0o077:
+        raise CorruptError(f"{path} is a secret that others may read: run chmod 600 on it")
+    if len(value) != size:
+        raise CorruptError(f"{path} holds {len(value)} bytes, expected {size}: delete it; a new secret is made")
+    return value
 
 
 def append_record(path: Path, record: Mapping[str, Any], *, durable: bool = True) -> None:

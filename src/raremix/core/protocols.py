@@ -117,6 +117,76 @@ class Loss(Protocol):
         """Return the mean loss over what is labelled; zero, with a gradient of zero, where nothing is."""
         ...
 
+    def at_step(self, step: int, *, steps: int) -> "Loss":
+        """Return the loss that is in force at a step; itself, unless it follows a schedule.
+
+        Args:
+            step: number of the optimiser step, from 0.
+            steps: number of steps of the whole training.
+        """
+        return self
+
+
+@runtime_checkable
+class Prototypes(Protocol):
+    """A classifier's last layer that measures distances to one point per class: logit = scale (margin - |f - p|^2)."""
+
+    scale: Tensor
+    margin: Tensor
+    label_vectors: Tensor | None
+
+    def points(self) -> Float[Tensor, "K D"]:
+        """Return the prototypes, of length 1."""
+        ...
+
+
+@runtime_checkable
+class HeadLoss(Loss, Protocol):
+    """A loss that also looks at the classifier's last layer. Called as any loss it takes that layer's first values."""
+
+    def with_head(
+        self, logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"], *, head: Prototypes
+    ) -> Float[Tensor, ""]:
+        """Return the mean loss over what is labelled."""
+        ...
+
+
+@runtime_checkable
+class FeatureLoss(Loss, Protocol):
+    """A loss that also compares features of images: of the batch, and of earlier ones that are kept in a queue.
+
+    The training puts a learnt projection on what goes into the classifier's last layer, and keeps the queue; the loss
+    itself holds settings alone. Called as any loss it is what remains without features.
+    """
+
+    width: int
+    """Length of the projected features."""
+
+    queue: int
+    """How many features of earlier images are kept."""
+
+    momentum: float | None
+    """Decay of the moving average that draws the kept features; None: the trained network draws them itself."""
+
+    def with_features(
+        self,
+        logits: Float[Tensor, "B K"],
+        targets: Float[Tensor, "B K"],
+        *,
+        features: Float[Tensor, "B D"],
+        keys: Float[Tensor, "Q D"],
+        key_targets: Float[Tensor, "Q K"],
+    ) -> Float[Tensor, ""]:
+        """Return the mean loss over what is labelled.
+
+        Args:
+            logits, targets: as in any loss.
+            features: of the same rows, of length 1.
+            keys: features to compare with, of length 1, without a gradient.
+            key_targets: what they show; NaN rows are empty places and do not count.
+        """
+        ...
+
 
 @runtime_checkable
 class ImportanceMap(Protocol):

@@ -30,6 +30,7 @@ Purpose = Literal[
     "split",
     "phantom",
     "show",
+    "latent",
 ]
 PURPOSES: frozenset[str] = frozenset(get_args(Purpose))
 

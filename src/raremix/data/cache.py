@@ -8,15 +8,12 @@ every file in order, the size, channels, depth and way to resize, and `CODE_VERS
 import mmap
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
@@ -24,15 +21,17 @@ from jaxtyping import Int, UInt8, UInt16
 from raremix.core import files
 from raremix.core.errors import ConfigError, CorruptError, ManifestError, ReadError, StorageError
 from raremix.core.types import Progress
+from raremix.data.decoding import decoded_blocks
 from raremix.data.digests import with_digests
 from raremix.data.manifest import NAMED, Manifest
-from raremix.data.readers import Resize, decode_image, fit_image, read_bytes
+from raremix.data.quarantine import Reasons, refuse_unreadable
+from raremix.data.readers import Reading, Resize, read_bytes
+from raremix.data.readers.block import Failure, Form
 
 # Raise when the pixels of an entry would change: other decoding, scaling or conversion.
-CODE_VERSION = 1
+CODE_VERSION = 2
 ARRAY, META = "images.raw", "meta.json"
-# Decoded images that wait to be written, and mapped pages that may stay in memory: both bound the peak, whatever n is.
-BLOCK_BYTES = 4 << 20
+# Mapped pages that may stay in memory, whatever n is.
 RESIDENT_BYTES = 64 << 20
 
 
@@ -45,6 +44,7 @@ class ImageCache:
         ids: manifest ids in the order of the array.
         shape: (n, C, H, W).
         bits: 8 or 16.
+        unreadable: rows whose file could not be read, with the reason; they cannot be taken.
 
     Example:
         ``build_cache(manifest, size=64, channels=3, root=Path("cache")).take(manifest.rows("train")[:8])``
@@ -54,6 +54,7 @@ class ImageCache:
     ids: Int[np.ndarray, " n"]
     shape: tuple[int, int, int, int]
     bits: int
+    unreadable: Reasons = field(default_factory=dict, repr=False)
     _images: np.ndarray = field(repr=False)
     _map: mmap.mmap = field(repr=False)
     _place: np.ndarray | None = field(repr=False)
@@ -97,12 +98,14 @@ def build_cache(
     root: Path,
     bits: int = 8,
     resize: Resize = "stretch",
+    reading: Reading | None = None,
+    on_unreadable: Literal["refuse", "skip"] = "refuse",
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImageCache:
     """Return the cache entry of a manifest, decoding its images if nobody has yet.
 
-    Every file is verified against its recorded hash before it is decoded. Threads decode; the memory in use does not
+    Every file is verified against its recorded hash before it is decoded. Processes decode; the memory in use does not
     grow with the number of images. Two processes may build the same entry at once: the first to finish wins.
 
     Args:
@@ -112,11 +115,14 @@ def build_cache(
         root: folder of all cache entries.
         bits: 8 or 16.
         resize: "stretch", "crop" or "pad"; see `raremix.data.readers.fit_image`.
-        workers: decoding threads; one per processor by default.
+        reading: which frame and range of values of DICOM and NIfTI files; see `raremix.data.readers.Reading`.
+        on_unreadable: "refuse" files that cannot be read; or "skip" them: they are listed in the cache's `unreadable`.
+        workers: decoding processes, where there is enough to do; one per processor by default.
         progress: called as blocks of images are done.
 
     Raises:
-        ReadError: naming the files that are missing, damaged, or not what their hash says.
+        ReadError: naming the files that are missing, damaged, or not what their hash says. What was read is kept, so
+            that nothing is decoded twice.
         StorageError: if the disk is full; nothing half-written remains.
         CorruptError: if an entry exists that is not what its hash says.
         ConfigError: for a size, depth or number of channels that is not supported.
@@ -128,9 +134,15 @@ def build_cache(
         )
     if not len(manifest):
         raise ManifestError(f"{manifest.card.name!r} has no images to cache: expected at least one row")
+    reading = Reading() if reading is None else reading
     threads = workers or os.cpu_count() or 1
     manifest = with_digests(manifest, cache=root, workers=threads, progress=progress)
-    folder = root / "images" / cache_key(manifest, size=size, channels=channels, bits=bits, resize=resize)
+    folder = (
+        root / "images" / cache_key(manifest, size=size, channels=channels, bits=bits, resize=resize, reading=reading)
+    )
+    if _is_mended(folder, manifest):
+        files.remove_folder(folder)
+    digest = None
     if not folder.exists():
         files.folder(folder.parent)
         files.sweep(folder.parent)
@@ -138,17 +150,26 @@ def build_cache(
         need = int(np.prod(shape, dtype=np.int64)) * (bits // 8)
         _require_space(folder, need)
         with files.atomic_folder(folder) as draft:
-            blocks = _decoded(
-                manifest, size=size, channels=channels, bits=bits, resize=resize, workers=threads, progress=progress
-            )
+            failures: dict[int, Failure] = {}
+            form = Form(size=size, channels=channels, bits=bits, resize=resize, reading=reading)
+            hashes = manifest.frame["sha256"].to_list()
+            blocks = decoded_blocks(manifest.paths(), hashes, failures, form=form, workers=threads, progress=progress)
             digest = files.stream_array(draft / ARRAY, blocks)
-            facts = {"shape": list(shape), "bits": bits, "resize": resize, "bytes": need, "blake2b": digest}
-            facts["code_version"] = CODE_VERSION
+            if len(failures) == len(manifest):
+                refuse_unreadable(manifest, _reasons(failures, manifest.ids))
+            facts: dict[str, Any] = {"shape": list(shape), "bits": bits, "resize": resize, "bytes": need}
+            facts |= {"blake2b": digest, "code_version": CODE_VERSION}
+            facts["unreadable"] = [[place, *failures[place]] for place in sorted(failures)]
             files.write_json(draft / META, {**facts, "check": files.hash_value(facts)})
-    return open_cache(folder, ids=manifest.ids)
+    cache = _open(folder, ids=manifest.ids, trusted=digest)
+    if on_unreadable == "refuse":
+        refuse_unreadable(manifest, cache.unreadable)
+    return cache
 
 
-def cache_key(manifest: Manifest, *, size: int, channels: int, bits: int, resize: Resize) -> str:
+def cache_key(
+    manifest: Manifest, *, size: int, channels: int, bits: int, resize: Resize, reading: Reading | None = None
+) -> str:
     """Return the name of a cache entry: a hash of the files' contents in order, the array's form and the code version.
 
     Raises:
@@ -158,7 +179,8 @@ def cache_key(manifest: Manifest, *, size: int, channels: int, bits: int, resize
         raise ManifestError("every row needs its sha256 before its images are cached: use with_digests")
     contents = blake2b("\n".join(manifest.frame["sha256"]).encode(), digest_size=32).hexdigest()
     parts = {"size": size, "channels": channels, "bits": bits, "resize": resize, "contents": contents}
-    return files.hash_value({**parts, "code_version": CODE_VERSION})
+    chosen = Reading().key() if reading is None else reading.key()
+    return files.hash_value({**parts, **({"reading": chosen} if chosen else {}), "code_version": CODE_VERSION})
 
 
 def open_cache(folder: Path, *, ids: Int[np.ndarray, " n"] | None = None) -> ImageCache:
@@ -171,6 +193,11 @@ def open_cache(folder: Path, *, ids: Int[np.ndarray, " n"] | None = None) -> Ima
     Raises:
         CorruptError: naming the file that is not what it should be.
     """
+    return _open(folder, ids=ids, trusted=None)
+
+
+def _open(folder: Path, *, ids: Int[np.ndarray, " n"] | None, trusted: str | None) -> ImageCache:
+    """Open an entry; `trusted` is its hash where this call has just written it."""
     meta, path = folder / META, folder / ARRAY
     advice = f"delete the folder {folder}; it is built again when needed"
     facts = _read_meta(meta)
@@ -184,75 +211,47 @@ def open_cache(folder: Path, *, ids: Int[np.ndarray, " n"] | None = None) -> Ima
         raise CorruptError(f"{path} is missing: {advice}") from None
     if size != facts["bytes"]:
         raise CorruptError(f"{path} holds {size:,} bytes, expected {facts['bytes']:,}: {advice}")
-    if _blake2b(path, size, status.st_mtime_ns, status.st_ino) != facts["blake2b"]:
+    if (trusted or _blake2b(path, size, status.st_mtime_ns, status.st_ino)) != facts["blake2b"]:
         raise CorruptError(f"{path} is not what its recorded hash says: {advice}")
     own = np.arange(shape[0], dtype=np.int64) if ids is None else ids
     if len(own) != shape[0]:
         raise ManifestError(f"{folder} holds {shape[0]} images, but {len(own)} ids were given")
+    failures = _failures(facts)
     mapped = _map(path)
     dtype = np.dtype("<u1") if facts["bits"] == 8 else np.dtype("<u2")
     images = np.frombuffer(mapped, dtype=dtype).reshape(shape[0], -1)
     return ImageCache(
-        folder=folder, ids=own, shape=shape, bits=facts["bits"], _images=images, _map=mapped, _place=_places(own)
+        folder=folder,
+        ids=own,
+        shape=shape,
+        bits=facts["bits"],
+        unreadable=_reasons(failures, own),
+        _images=images,
+        _map=mapped,
+        _place=_places(own, without=list(failures)),
     )
 
 
-def _decoded(
-    manifest: Manifest, *, size: int, channels: int, bits: int, resize: Resize, workers: int, progress: Progress | None
-) -> Iterator[np.ndarray]:
-    """Yield blocks of decoded images in order; a few blocks are decoded ahead."""
-    frame = manifest.frame
-    names = [f"row {row} ({path})" for row, path in zip(frame["id"], frame["path"], strict=True)]
-    paths, hashes = manifest.paths(), frame["sha256"].to_list()
-    each = channels * size * size * (bits // 8)
-    length = max(1, min(64, BLOCK_BYTES // max(each, 1)))
-    failures: list[ReadError] = []
-
-    def decode(start: int) -> np.ndarray:
-        stop = min(start + length, len(paths))
-        block = np.zeros((stop - start, channels, size, size), dtype=np.uint8 if bits == 8 else np.uint16)
-        for i in range(start, stop):
-            try:
-                data = read_bytes(paths[i], name=names[i], sha256=hashes[i])
-                pixels = decode_image(data, name=names[i], keep_alpha=channels in {2, 4})
-                if channels in {2, 4} and pixels.shape[2] != channels:
-                    raise ReadError(
-                        names[i], f"has {pixels.shape[2]} channels, expected {channels}: use channels 1 or 3"
-                    )
-            except ReadError as error:
-                failures.append(error)
-                if len(failures) >= NAMED:
-                    break
-                continue
-            fitted = fit_image(pixels, size=size, channels=channels, bits=bits, resize=resize)
-            block[i - start] = fitted.transpose(2, 0, 1)
-        return block
-
-    starts = iter(range(0, len(paths), length))
-    done = 0
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        ahead: deque[Future[np.ndarray]] = deque(pool.submit(decode, start) for start in islice(starts, workers + 2))
-        while ahead:
-            block = ahead.popleft().result()
-            if len(failures) >= NAMED:
-                pool.shutdown(cancel_futures=True)
-                break
-            start = next(starts, None)
-            if start is not None:
-                ahead.append(pool.submit(decode, start))
-            yield block
-            done += len(block)
-            if progress is not None:
-                progress("decode images", done, len(paths))
-    if failures:
-        raise _gathered(failures)
+def _is_mended(folder: Path, manifest: Manifest) -> bool:
+    """Whether a file that could not be read when an entry was made can be read now; contents do not mend."""
+    facts = _read_meta(folder / META) if folder.exists() else None
+    for place, (kind, _) in ({} if facts is None else _failures(facts)).items():
+        row = manifest.frame.row(place, named=True)
+        try:
+            if kind == "file":
+                read_bytes(manifest.root / row["path"], sha256=row["sha256"])
+                return True
+        except ReadError:
+            continue
+    return False
 
 
-def _gathered(failures: list[ReadError]) -> ReadError:
-    first = failures[0]
-    others = ", ".join(error.path_id for error in failures[1:NAMED])
-    more = " and perhaps others" if len(failures) >= NAMED else ""
-    return ReadError(first.path_id, f"{first.reason}; look also at {others}{more}") if others else first
+def _failures(facts: Mapping[str, Any]) -> dict[int, Failure]:
+    return {place: (kind, reason) for place, kind, reason in facts.get("unreadable", [])}
+
+
+def _reasons(failures: Mapping[int, Failure], ids: Int[np.ndarray, " n"]) -> Reasons:
+    return {int(ids[place]): reason for place, (_, reason) in failures.items()}
 
 
 def _require_space(folder: Path, need: int) -> None:
@@ -274,12 +273,13 @@ def _read_meta(path: Path) -> dict[str, Any] | None:
     return facts
 
 
-def _places(ids: Int[np.ndarray, " n"]) -> np.ndarray | None:
-    """Return the row of every id as a table, or None where ids and rows are the same."""
-    if (ids == np.arange(len(ids))).all():
+def _places(ids: Int[np.ndarray, " n"], *, without: list[int]) -> np.ndarray | None:
+    """Return the row of every id as a table, -1 where there is none, or None where ids and rows are the same."""
+    if not without and (ids == np.arange(len(ids))).all():
         return None
     place = np.full(int(ids.max()) + 1, -1, dtype=np.int64)
     place[ids] = np.arange(len(ids))
+    place[ids[without]] = -1
     return place
 
 

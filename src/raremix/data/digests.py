@@ -9,8 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from raremix.core import files
+from raremix.core.errors import ReadError
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
+from raremix.data.quarantine import Reasons, refuse_unreadable
 from raremix.data.readers import content_hash, read_bytes
 
 INDEX = "digests"
@@ -26,34 +28,62 @@ def with_digests(manifest: Manifest, *, cache: Path, workers: int = 4, progress:
         progress: called after each block of files.
 
     Raises:
-        ReadError: for a file that cannot be read.
+        ReadError: if files cannot be read.
+        StorageError: if the index cannot be written.
+    """
+    hashed, reasons = try_digests(manifest, cache=cache, workers=workers, progress=progress)
+    refuse_unreadable(manifest, reasons)
+    return hashed
+
+
+def try_digests(
+    manifest: Manifest, *, cache: Path, workers: int = 4, progress: Progress | None = None
+) -> tuple[Manifest, Reasons]:
+    """Fill in the SHA-256 of every file whose row has none, as far as they can be read.
+
+    The arguments are those of `with_digests`.
+
+    Returns:
+        The manifest, and why the files of the rows that still have no hash cannot be read.
+
+    Raises:
         StorageError: if the index cannot be written.
     """
     frame = manifest.frame
-    asked = frame.filter(pl.col("sha256").is_null())
-    if not asked.height:
-        return manifest
+    if not frame["sha256"].null_count():
+        return manifest, {}
+    asked = frame.select("id", "path", "sha256").filter(pl.col("sha256").is_null())
     root = manifest.root.resolve()
     index = cache / INDEX / f"{blake2b(str(root).encode(), digest_size=12).hexdigest()}.parquet"
     known = _read_index(index)
-    stamps = [_stamp(root / path) for path in asked["path"]]
+    paths, rows = asked["path"].to_list(), asked["id"].to_list()
+    stamps = [_stamp(root / path) for path in paths]
     unseen = [i for i, stamp in enumerate(stamps) if stamp not in known]
     fresh: dict[str, str] = {}
+    reasons: dict[int, str] = {}
+
+    def hashed(i: int) -> str | ReadError:
+        try:
+            return content_hash(read_bytes(root / paths[i], name=f"row {rows[i]} ({paths[i]})"))
+        except ReadError as error:
+            return error
+
     if unseen:
-        names = [f"row {asked['id'][i]} ({asked['path'][i]})" for i in unseen]
-        paths = [root / asked["path"][i] for i in unseen]
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            hashes = pool.map(lambda path, name: content_hash(read_bytes(path, name=name)), paths, names)
-            for done, (i, digest) in enumerate(zip(unseen, hashes, strict=True), start=1):
-                fresh[stamps[i]] = digest
+            for done, (i, digest) in enumerate(zip(unseen, pool.map(hashed, unseen), strict=True), start=1):
+                if isinstance(digest, ReadError):
+                    reasons[rows[i]] = digest.reason
+                else:
+                    fresh[stamps[i]] = digest
                 if progress is not None and (done % 256 == 0 or done == len(unseen)):
                     progress("hash files", done, len(unseen))
-        _write_index(index, {**known, **fresh})
+        if fresh:
+            _write_index(index, {**known, **fresh})
     all_known = {**known, **fresh}
-    found = pl.DataFrame({"id": asked["id"], "found": [all_known[stamp] for stamp in stamps]})
+    found = pl.DataFrame({"id": asked["id"], "found": pl.Series([all_known.get(s) for s in stamps], dtype=pl.Utf8)})
     joined = frame.join(found, on="id", how="left", maintain_order="left")
     filled = joined.with_columns(pl.coalesce("sha256", "found").alias("sha256")).drop("found")
-    return replace(manifest, frame=filled)
+    return replace(manifest, frame=filled), reasons
 
 
 def _stamp(path: Path) -> str:

@@ -1,14 +1,73 @@
-"""What loading refuses, because the result would mislead; every refusal names the rows."""
+"""What loading refuses, because the result would mislead. Every guard returns what it found, with the rows named.
+
+The guards look at the table and never change it. `check` raises the first finding; `findings` returns them all, for an
+audit. A group's value often is the number of a patient, and messages end in logs and mails: rows stand for it.
+"""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 
-from raremix.core.errors import GuardError, LeakageError, ManifestError, UnknownNameError
+from raremix.core.errors import GuardError, LeakageError, ManifestError, RaremixError, UnknownNameError
 from raremix.core.types import SPLITS
 from raremix.data.manifest import NAMED, TARGET, Manifest, listed, named_rows
+
+Kind = Literal[
+    "missing_file", "split_group", "split_file", "synthetic_row", "held_out_parent", "test_only_class", "unreadable"
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_suspended: ContextVar[bool] = ContextVar("suspended", default=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        kind: which guard found it.
+        rows: ids of all rows that it concerns, in ascending order.
+        words: what is wrong, with the first rows named.
+        advice: what to do about it; the override, where there is a legitimate one.
+
+    Example:
+        >>> Finding(kind="missing_file", rows=(3,), words="1 of 9 files is missing", advice="restore it").error()
+        ManifestError('1 of 9 files is missing: restore it')
+    """
+
+    kind: Kind
+    rows: tuple[int, ...]
+    words: str
+    advice: str
+
+    def error(self) -> RaremixError:
+        """Return the error that refuses a data set for this."""
+        return _ERRORS[self.kind](f"{self.words}: {self.advice}")
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Let sources load data as they are while the block runs: for an audit, which reports what `check` refuses.
+
+    Nothing that was loaded so may be trained or measured on before it has passed `check`.
+    """
+    token = _suspended.set(True)
+    try:
+        yield
+    finally:
+        _suspended.reset(token)
+
+
+def are_suspended() -> bool:
+    """Whether the guards are suspended where this is called."""
+    return _suspended.get()
 
 
 def check(manifest: Manifest, *, allow_synthetic: Collection[str] = (), check_files: bool = True) -> None:
@@ -26,6 +85,7 @@ def check(manifest: Manifest, *, allow_synthetic: Collection[str] = (), check_fi
         ManifestError: for missing files.
         LeakageError: for a group or a file in two splits, and for synthetic rows or parents outside train.
         GuardError: for a class that is present in test only.
+        UnknownNameError: if `allow_synthetic` names a split that there is not.
 
     Example:
         >>> from pathlib import Path
@@ -34,92 +94,94 @@ def check(manifest: Manifest, *, allow_synthetic: Collection[str] = (), check_fi
         >>> card = Card(name="toy", task="multilabel", classes=("x",))
         >>> check(Manifest(frame=pl.DataFrame(columns), card=card, root=Path()), check_files=False)
         Traceback (most recent call last):
-        raremix.core.errors.LeakageError: 1 group is in two splits: p (row 0 in train, row 1 in test): ...
+        raremix.core.errors.LeakageError: 1 group is in two splits: row 0 (a.png) in train with row 1 (b.png) in test...
     """
-    if check_files:
-        refuse_missing_files(manifest)
-    refuse_split_groups(manifest)
-    refuse_split_files(manifest)
-    refuse_synthetic_rows(manifest, allow=allow_synthetic)
-    refuse_held_out_parents(manifest)
-    refuse_test_only_classes(manifest)
+    if are_suspended():
+        return
+    found = next(_findings(manifest, allow_synthetic=allow_synthetic, check_files=check_files), None)
+    if found is not None:
+        raise found.error()
 
 
-def refuse_missing_files(manifest: Manifest) -> None:
-    """Refuse rows whose image, or mask, is not there.
+def findings(
+    manifest: Manifest, *, allow_synthetic: Collection[str] = (), check_files: bool = True
+) -> tuple[Finding, ...]:
+    """Return everything that `check` would refuse, at most one finding of each kind; the arguments are the same."""
+    return tuple(_findings(manifest, allow_synthetic=allow_synthetic, check_files=check_files))
 
-    Raises:
-        ManifestError: naming the rows.
-    """
-    root = str(manifest.root)
-    for column in [c for c in ("path", "mask") if c in manifest.frame.columns]:
+
+def find_missing_files(manifest: Manifest) -> Finding | None:
+    """Find rows whose image, or mask, is not there."""
+    columns: tuple[Literal["path", "mask"], ...] = ("path", "mask")
+    for column in [c for c in columns if c in manifest.frame.columns]:
+        root = str(manifest.folder_of(column))
         paths = manifest.frame[column].to_list()
         missing = [path is not None and not os.path.isfile(f"{root}/{path}") for path in paths]  # noqa: PTH113
         bad = manifest.frame.filter(pl.Series(missing, dtype=pl.Boolean))
         if bad.height:
-            raise ManifestError(
-                f"{bad.height} of {len(paths)} files are missing below {root}: {named_rows(bad, column=column)}: "
-                "correct the folder, or remove the rows"
+            return _finding(
+                "missing_file",
+                bad,
+                f"{bad.height} of {len(paths)} files are missing below {root}: {named_rows(bad, column=column)}",
+                "correct the folder, or remove the rows",
             )
+    return None
 
 
-def refuse_split_groups(manifest: Manifest) -> None:
-    """Refuse a group (patient, lesion) with rows in two splits.
-
-    Raises:
-        LeakageError: naming the groups and rows.
-    """
-    found = _in_two_splits(manifest.frame, "group")
-    if found.height:
-        raise LeakageError(
-            f"{_count(found, 'group')} in two splits: {_described(found, 'group')}: "
-            "split by group (leave the split column out), or correct the groups"
-        )
-
-
-def refuse_split_files(manifest: Manifest) -> None:
-    """Refuse a file whose very content appears in two splits.
-
-    Raises:
-        LeakageError: naming the rows.
-    """
-    found = _in_two_splits(manifest.frame.filter(pl.col("sha256").is_not_null()), "sha256")
-    if found.height:
-        short = found.with_columns(pl.col("sha256").str.slice(0, 8))
-        raise LeakageError(
-            f"{_count(found, 'file')} in two splits, by content: {_described(short, 'sha256')}: "
-            "remove one row of each, or leave the split column out"
-        )
+def find_split_groups(manifest: Manifest) -> Finding | None:
+    """Find groups (patients, lesions) with rows in two splits."""
+    bad = _in_two_splits(manifest.frame, "group")
+    if not bad.height:
+        return None
+    return _finding(
+        "split_group",
+        bad,
+        f"{_count(bad['group'].n_unique(), 'group')} in two splits: {_pairs(bad, 'group')}",
+        "split by group (leave the split column out), or correct the groups",
+    )
 
 
-def refuse_synthetic_rows(manifest: Manifest, *, allow: Collection[str] = ()) -> None:
-    """Refuse synthetic rows outside train, but in the splits that are allowed by name.
+def find_split_files(manifest: Manifest) -> Finding | None:
+    """Find files whose very content appears in two splits."""
+    bad = _in_two_splits(manifest.frame, "sha256")
+    if not bad.height:
+        return None
+    return _finding(
+        "split_file",
+        bad,
+        f"{_count(bad['sha256'].n_unique(), 'file')} in two splits, by content: {_pairs(bad, 'sha256')}",
+        "remove one row of each, or leave the split column out",
+    )
+
+
+def find_synthetic_rows(manifest: Manifest, *, allow: Collection[str] = ()) -> Finding | None:
+    """Find synthetic rows outside train, but in the splits that are allowed by name.
 
     Raises:
         UnknownNameError: if `allow` names a split that there is not.
-        LeakageError: naming the rows.
     """
     for name in allow:
         if name not in SPLITS:
             raise UnknownNameError("split", name, SPLITS)
     synthetic = manifest.frame.filter((pl.col("origin") == "synthetic") & pl.col("split").is_not_null())
     bad = synthetic.filter(~pl.col("split").is_in(["train", *allow]))
-    if bad.height:
-        raise LeakageError(
-            f"{_count(bad, 'synthetic row', 'is', 'are')} outside train: "
-            f"{named_rows(bad, column='split')}: move them to train, or allow the split by name"
-        )
+    if not bad.height:
+        return None
+    where = ", ".join(f'"{name}"' for name in [*allow, *(s for s in SPLITS if s in bad["split"])])
+    return _finding(
+        "synthetic_row",
+        bad,
+        f"{_count(bad.height, 'synthetic row')} outside train: {named_rows(bad, column='split')}",
+        "move them to train; or, to measure on generated images on purpose, allow the split by name, "
+        f"[data] allow_synthetic = [{where}]",
+    )
 
 
-def refuse_held_out_parents(manifest: Manifest) -> None:
-    """Refuse synthetic rows made from rows that are not in train, or that the manifest does not hold.
-
-    Raises:
-        LeakageError: naming the rows and parents.
-    """
+def find_held_out_parents(manifest: Manifest) -> Finding | None:
+    """Find synthetic rows made from rows that are not in train, or that the manifest does not hold."""
     frame = manifest.frame.filter(pl.col("parents").list.len() > 0)
     if not frame.height:
-        return
+        return None
     links = frame.select("id", pl.col("parents").alias("parent")).explode("parent")
     splits = manifest.frame.select(pl.col("id").alias("parent"), pl.col("split").alias("parent_split"), known=True)
     joined = links.join(splits, on="parent", how="left", maintain_order="left")
@@ -127,51 +189,90 @@ def refuse_held_out_parents(manifest: Manifest) -> None:
     bad = joined.filter(
         pl.col("known").is_null() | (pl.col("parent_split").is_not_null() & (pl.col("parent_split") != "train"))
     )
-    if bad.height:
-        shown = [
-            f"row {row['id']} from row {row['parent']} ({row['parent_split'] or 'not in the manifest'})"
-            for row in bad.head(NAMED).iter_rows(named=True)
-        ]
-        rest = f" and {bad.height - NAMED} more" if bad.height > NAMED else ""
-        raise LeakageError(
-            f"synthetic rows have parents outside train: {', '.join(shown)}{rest}: "
-            "remove these rows, or make them again from train only"
-        )
-
-
-def refuse_test_only_classes(manifest: Manifest) -> None:
-    """Refuse a class with images in test and none in train.
-
-    Raises:
-        GuardError: naming the classes and rows.
-    """
-    train, test = manifest.class_counts("train"), manifest.class_counts("test")
-    absent = [manifest.card.classes[k] for k in np.flatnonzero((test > 0) & (train == 0))]
-    if not absent or not len(manifest.rows("test")):
-        return
-    where = pl.any_horizontal(pl.col(TARGET + name) == 1 for name in absent)
-    bad = manifest.frame.filter((pl.col("split") == "test") & where)
-    raise GuardError(
-        f"class {listed(absent)} is present in test only: {named_rows(bad, column='split')}: "
-        "no classifier can learn it; give train some of its groups, or leave the class out"
+    if not bad.height:
+        return None
+    shown = [
+        f"row {row['id']} from row {row['parent']} ({row['parent_split'] or 'not in the manifest'})"
+        for row in bad.head(NAMED).iter_rows(named=True)
+    ]
+    rest = f" and {bad.height - NAMED} more" if bad.height > NAMED else ""
+    return _finding(
+        "held_out_parent",
+        bad,
+        f"synthetic rows have parents outside train: {', '.join(shown)}{rest}",
+        "remove these rows, or make them again from train only",
     )
 
 
+def find_test_only_classes(manifest: Manifest) -> Finding | None:
+    """Find classes with images in test and none in train."""
+    train, test = manifest.class_counts("train"), manifest.class_counts("test")
+    absent = [manifest.card.classes[k] for k in np.flatnonzero((test > 0) & (train == 0))]
+    if not absent:
+        return None
+    where = pl.any_horizontal(pl.col(TARGET + name) == 1 for name in absent)
+    bad = manifest.frame.filter((pl.col("split") == "test") & where)
+    return _finding(
+        "test_only_class",
+        bad,
+        f"class {listed(absent)} is present in test only: {named_rows(bad, column='split')}",
+        "no classifier can learn it; give train some of its groups, or leave the class out",
+    )
+
+
+_ERRORS: Mapping[Kind, type[ManifestError] | type[LeakageError] | type[GuardError]] = {
+    "missing_file": ManifestError,
+    "split_group": LeakageError,
+    "split_file": LeakageError,
+    "synthetic_row": LeakageError,
+    "held_out_parent": LeakageError,
+    "test_only_class": GuardError,
+    "unreadable": ManifestError,
+}
+
+
+def _findings(manifest: Manifest, *, allow_synthetic: Collection[str], check_files: bool) -> Iterator[Finding]:
+    guards: list[Callable[[Manifest], Finding | None]] = [
+        *([find_missing_files] if check_files else []),
+        find_split_groups,
+        find_split_files,
+        partial(find_synthetic_rows, allow=allow_synthetic),
+        find_held_out_parents,
+        find_test_only_classes,
+    ]
+    for guard in guards:
+        found = guard(manifest)
+        if found is not None:
+            yield found
+
+
+def _finding(kind: Kind, bad: pl.DataFrame, words: str, advice: str) -> Finding:
+    return Finding(kind=kind, rows=tuple(bad["id"].unique().sort().to_list()), words=words, advice=advice)
+
+
 def _in_two_splits(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    placed = frame.filter(pl.col("split").is_not_null())
-    counts = placed.group_by(column, maintain_order=True).agg(pl.col("split").n_unique().alias("splits"), "id", "split")
-    return counts.filter(pl.col("splits") > 1)
+    """Return the rows, in their order, whose value of a column stands in more than one split."""
+    placed = frame.lazy().filter(pl.col("split").is_not_null() & pl.col(column).is_not_null())
+    # Splits become one bit each: counting distinct texts per group takes several times as long.
+    bits = pl.col("split").replace_strict({name: 1 << i for i, name in enumerate(SPLITS)}, return_dtype=pl.UInt8)
+    spread = placed.select(column, bits.alias("bit")).group_by(column).agg(pl.col("bit").min(), top=pl.col("bit").max())
+    torn = spread.filter(pl.col("bit") != pl.col("top")).select(column).collect()
+    if not torn.height:
+        return frame.clear()
+    return frame.filter(pl.col("split").is_not_null() & pl.col(column).is_in(torn[column].implode()))
 
 
-def _described(found: pl.DataFrame, column: str) -> str:
+def _pairs(bad: pl.DataFrame, column: str) -> str:
+    """Name one row per split of the first few values of a column."""
+    firsts = bad.group_by(column, "split", maintain_order=True).agg(pl.col("id", "path").first())
+    values = firsts[column].unique(maintain_order=True)
     parts = []
-    for row in found.head(NAMED).iter_rows(named=True):
-        first = {split: number for number, split in reversed(list(zip(row["id"], row["split"], strict=True)))}
-        rows = ", ".join(f"row {first[split]} in {split}" for split in SPLITS if split in first)
-        parts.append(f"{row[column]} ({rows})")
-    rest = found.height - len(parts)
-    return ", ".join(parts) + (f" and {rest} more" if rest else "")
+    for value in values[:NAMED]:
+        of = {row["split"]: row for row in firsts.filter(pl.col(column) == value).iter_rows(named=True)}
+        parts.append(" with ".join(f"row {of[s]['id']} ({of[s]['path']}) in {s}" for s in SPLITS if s in of))
+    rest = len(values) - len(parts)
+    return "; ".join(parts) + (f" and {rest} more" if rest else "")
 
 
-def _count(found: pl.DataFrame, noun: str, one: str = "is", many: str = "are") -> str:
-    return f"1 {noun} {one}" if found.height == 1 else f"{found.height} {noun}s {many}"
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun} is" if number == 1 else f"{number} {noun}s are"

@@ -1,13 +1,12 @@
-"""The manifest: one row per image, with labels, group, split and origin; and the card beside it."""
+"""The manifest: one row per image, with labels, group, split and origin."""
 
 import json
 import re
-import tomllib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -15,70 +14,15 @@ from jaxtyping import Float, Int
 
 from raremix.core import files
 from raremix.core.errors import ManifestError, TargetError, UnknownNameError
-from raremix.core.types import SPLITS, Split, Task
+from raremix.core.types import SPLITS, Split
+from raremix.data.card import Card, make_card, read_facts
+from raremix.data.naming import NAMED, listed, named_rows
+
+__all__ = ["NAMED", "ORIGINS", "RESERVED", "TARGET", "Card", "Manifest", "listed", "named_rows", "read_frame"]
 
 TARGET = "target:"
 RESERVED = ("id", "path", "group", "split", "origin", "parents", "recipe", "sha256", "mask")
 ORIGINS = ("real", "synthetic")
-NAMED = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a data set is: the facts that no row holds.
-
-    Attributes:
-        name: short name.
-        task: "binary" and "multiclass" have one true class per image, "multilabel" any number.
-        classes: names in the order of the target columns; for a binary task the last one is the positive class.
-        modality: "dermatoscopy", "chest_xray", "fundus" ... or "other"; decides which augmentations make sense.
-        licence, source, citation, notes: free text, shown in reports.
-
-    Example:
-        >>> Card(name="toy", task="binary", classes=("normal", "pneumonia")).modality
-        'other'
-    """
-
-    name: str
-    task: Task
-    classes: tuple[str, ...]
-    modality: str = "other"
-    licence: str = ""
-    source: str = ""
-    citation: str = ""
-    notes: str = ""
-
-    def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise UnknownNameError("task", self.task, get_args(Task))
-        if not self.classes or any(not name.strip() for name in self.classes):
-            raise ManifestError(f"card {self.name!r}: expected one name per class, got {list(self.classes)}")
-        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        if twice:
-            raise ManifestError(f"card {self.name!r}: class {listed(twice)} is named twice: name each class once")
-        if self.task != "multilabel" and len(self.classes) < 2:
-            raise ManifestError(
-                f"card {self.name!r}: a {self.task} task needs at least two classes, got {list(self.classes)}; "
-                "for findings that may be absent use the task 'multilabel'"
-            )
-        if self.task == "binary" and len(self.classes) != 2:
-            raise ManifestError(
-                f"card {self.name!r}: a binary task has two classes, got {len(self.classes)}: use 'multiclass'"
-            )
-
-    @classmethod
-    def read(cls, path: Path) -> "Card":
-        """Read a card from JSON or TOML.
-
-        Raises:
-            ManifestError: if a key is unknown or missing.
-            CorruptError: if the file is not JSON.
-        """
-        return _card(_read_table(path), path)
-
-    def write(self, path: Path) -> Path:
-        """Write the card as JSON."""
-        return files.write_json(path, asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,6 +39,7 @@ class Manifest:
             `recipe`, `sha256`, and `mask` (path of the true lesion mask) where there is one.
         card: the facts that no row holds.
         root: the folder that paths start from.
+        mask_root: the folder that masks start from, where it is another (masks drawn or merged into the cache).
 
     Raises:
         ManifestError: naming the rows whose id, path, split or origin does not fit.
@@ -110,6 +55,7 @@ class Manifest:
     frame: pl.DataFrame
     card: Card
     root: Path
+    mask_root: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", _complete(self.frame, self.card))
@@ -144,6 +90,10 @@ class Manifest:
         wanted = pl.col("split").is_null() if split is None else pl.col("split") == split
         return self.frame.filter(wanted)["id"].to_numpy()
 
+    def splits(self, ids: Int[np.ndarray, " m"]) -> list[str]:
+        """Return the split of rows, in their order; "none" where it is still to be decided."""
+        return self.frame["split"].gather(self.positions(ids)).fill_null("none").to_list()
+
     def positions(self, ids: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
         """Return where ids stand in the frame (a manifest whose rows were selected keeps their ids).
 
@@ -163,6 +113,17 @@ class Manifest:
         """Return the files of rows, in their order."""
         column = self.frame["path"] if ids is None else self.frame["path"].gather(self.positions(ids))
         return [self.root / path for path in column]
+
+    def masks(self, ids: Int[np.ndarray, " m"] | None = None) -> list[Path | None]:
+        """Return the mask files of rows, in their order; None for a row that has none."""
+        if "mask" not in self.frame.columns:
+            return [None] * (len(self) if ids is None else len(ids))
+        column = self.frame["mask"] if ids is None else self.frame["mask"].gather(self.positions(ids))
+        return [None if mask is None else self.folder_of("mask") / mask for mask in column]
+
+    def folder_of(self, column: Literal["path", "mask"]) -> Path:
+        """Return the folder that the files of a column start from."""
+        return self.mask_root if column == "mask" and self.mask_root is not None else self.root
 
     def class_counts(self, split: Split | None = None) -> Int[np.ndarray, " K"]:
         """Count the positive rows of each class, over all rows or those of a split."""
@@ -199,10 +160,10 @@ class Manifest:
             frame = frame.with_columns(pl.col("parents").list.eval(pl.element().cast(pl.Utf8)).list.join(";"))
         elif path.suffix != ".parquet":
             raise ManifestError(f"{path.name}: a manifest is written as .parquet or .csv")
-        root, folder = self.root.resolve(), path.parent.resolve()
-        beside = root.relative_to(folder) if root.is_relative_to(folder) else root
         types = {name: str(self.frame[name].dtype) for name in self.attributes}
-        extra = {"root": beside.as_posix(), "attributes": types}
+        extra = {"root": _seen_from(path.parent, self.root), "attributes": types}
+        if self.mask_root is not None:
+            extra["mask_root"] = _seen_from(path.parent, self.mask_root)
         write = files.write_csv if path.suffix == ".csv" else files.write_parquet
         write(path, frame)
         files.write_json(path.parent / "card.json", {**asdict(self.card), **extra})
@@ -224,11 +185,16 @@ class Manifest:
             raise ManifestError(
                 f"expected card.json or card.toml beside {path.name}: write one with name, task and classes"
             )
-        facts = _read_table(card_path)
-        written = facts.pop("root", ".")
+        facts = read_facts(card_path)
+        written, masks = facts.pop("root", "."), facts.pop("mask_root", None)
         types = {name: _DTYPES[kind] for name, kind in facts.pop("attributes", {}).items() if kind in _DTYPES}
         frame = read_frame(path, types={**_TYPES, **types})
-        return cls(frame=frame, card=_card(facts, card_path), root=path.parent / written if root is None else root)
+        return cls(
+            frame=frame,
+            card=make_card(facts, card_path),
+            root=path.parent / written if root is None else root,
+            mask_root=None if masks is None else path.parent / masks,
+        )
 
 
 def read_frame(path: Path, *, types: Mapping[str, Any] | None = None, as_text: bool = False) -> pl.DataFrame:
@@ -255,55 +221,13 @@ def read_frame(path: Path, *, types: Mapping[str, Any] | None = None, as_text: b
         raise ManifestError(f"{path.name} is not a table that polars can read: {error}") from None
 
 
-def listed(items: Collection[object], *, limit: int = NAMED) -> str:
-    """Name the first few of many, and count the rest.
-
-    Example:
-        >>> listed([1, 2, 3, 4], limit=2)
-        '1, 2 and 2 more'
-    """
-    shown = ", ".join(str(item) for item in list(items)[:limit])
-    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
-
-
-def named_rows(frame: pl.DataFrame, *, column: str = "path", limit: int = NAMED) -> str:
-    """Name the rows of a frame by id and one more column, and count the rest."""
-    shown = [f"row {row['id']} ({row[column]})" for row in frame.head(limit).iter_rows(named=True)]
-    rest = frame.height - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+def _seen_from(folder: Path, place: Path) -> str:
+    place, folder = place.resolve(), folder.resolve()
+    return (place.relative_to(folder) if place.is_relative_to(folder) else place).as_posix()
 
 
 _TYPES: dict[str, Any] = {name: pl.Utf8 for name in RESERVED if name != "id"} | {"id": pl.Int64}
 _DTYPES: dict[str, Any] = {str(kind): kind for kind in (pl.Utf8(), pl.Int64(), pl.Float64(), pl.Boolean())}
-
-
-def _read_table(path: Path) -> dict[str, Any]:
-    if path.suffix == ".toml":
-        try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeError, OSError) as error:
-            raise ManifestError(f"{path}: expected a TOML table: {error}") from None
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise ManifestError(f"{path}: expected a table with name, task and classes, got a {type(value).__name__}")
-    return value
-
-
-def _card(facts: Mapping[str, Any], path: Path) -> Card:
-    known = [item.name for item in fields(Card)]
-    for key in facts:
-        if key not in known:
-            raise UnknownNameError(f"key of {path.name}", key, known)
-    missing = [key for key in ("name", "task", "classes") if key not in facts]
-    if missing:
-        raise ManifestError(f"{path}: {listed(missing)} missing: a card holds name, task and classes")
-    wrong = [key for key, value in facts.items() if key != "classes" and not isinstance(value, str)]
-    classes = facts["classes"]
-    if wrong or not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
-        raise ManifestError(
-            f"{path}: expected text, and for classes a list of text: look at {listed(wrong or ['classes'])}"
-        )
-    return Card(**{**facts, "classes": tuple(classes)})
 
 
 def _complete(frame: pl.DataFrame, card: Card) -> pl.DataFrame:

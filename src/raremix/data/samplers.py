@@ -15,8 +15,9 @@ any two rows of a class have been visited equally often, give or take one. With 
 to each of its positive classes; rows without any positive label form one more class, "no finding".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -226,45 +227,51 @@ class _Deal:
     @classmethod
     def make(cls, targets: Float[np.ndarray, "n K"], *, seed: int, share: Callable[[Any], Any]) -> "_Deal":
         _require_rows(targets)
-        positive = targets > 0.5
-        members = [np.flatnonzero(positive[:, k]) for k in range(targets.shape[1])]
-        without = np.flatnonzero(~positive.any(axis=1))
+        # Four bytes a row: shuffled and looked up at random, half the memory is half the time.
+        kind = np.int32 if len(targets) <= np.iinfo(np.int32).max else np.int64
+        positive = [targets[:, k] > 0.5 for k in range(targets.shape[1])]
+        members = [np.flatnonzero(column).astype(kind) for column in positive]
+        without = np.flatnonzero(~np.logical_or.reduce(positive)) if positive else np.arange(len(targets))
         if len(without):
-            members.append(without)
+            members.append(without.astype(kind))
         counts = np.array([len(rows) for rows in members], dtype=np.float64)
         weight = np.where(counts > 0, share(counts), 0.0)
         probabilities = weight / weight.sum()
         return cls(members=members, probabilities=probabilities, quota=_quota(probabilities), seed=seed)
 
     def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-        label, turn = self._turns(np.asarray(positions, dtype=np.int64))
-        rows = np.empty(len(positions), dtype=np.int64)
-        for c in np.unique(label):
-            mine = label == c
-            count = len(self.members[c])
-            passes = max(1, PASSES // count)
-            rows[mine] = _walk(
-                turn[mine], count=count, passes=passes, memo=self.memo, slot=int(c), draw=self._drawer(int(c))
-            )
+        asked = np.asarray(positions, dtype=np.int64)
+        length = int(self.quota.sum())
+        rows = np.empty(len(asked), dtype=np.int64)
+        # Cycle by cycle, so that what is worked out at a time has the size of a cycle, however much is asked for.
+        for number, mine in _runs(asked // length):
+            labels, ranks = self._cycle(number)
+            offset = asked[mine] - number * length
+            label = labels[offset]
+            for c in np.flatnonzero(np.bincount(label, minlength=len(self.quota))).tolist():
+                place = np.flatnonzero(label == c)
+                count = len(self.members[c])
+                found = _walk(
+                    number * self.quota[c] + ranks[offset[place]],
+                    count=count,
+                    passes=max(1, PASSES // count),
+                    memo=self.memo,
+                    slot=c,
+                    draw=self._drawer(c),
+                )
+                if isinstance(mine, slice):
+                    rows[mine][place] = found
+                else:
+                    rows[mine[place]] = found
         return rows
 
-    def _turns(self, positions: Int[np.ndarray, " m"]) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-        """Return each position's class, and how many positions before it had that class."""
-        length = int(self.quota.sum())
-        cycle, offset = np.divmod(positions, length)
-        label = np.empty(len(positions), dtype=np.int64)
-        turn = np.empty(len(positions), dtype=np.int64)
-        for number in np.unique(cycle):
-            mine = cycle == number
-            labels, ranks = self._cycle(int(number))
-            label[mine] = labels[offset[mine]]
-            turn[mine] = number * self.quota[label[mine]] + ranks[offset[mine]]
-        return label, turn
-
     def _cycle(self, number: int) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"]]:
+        """Return the class of each position of a cycle, and how many positions before it in the cycle had it too."""
         known = self.memo.get("cycle")
         if known is None or known[0] != number:
-            labels = np.repeat(np.arange(len(self.quota)), self.quota)
+            # Sixteen bits, where they suffice, are sorted by counting.
+            kind = np.int16 if len(self.quota) < 1 << 15 else np.int64
+            labels = np.repeat(np.arange(len(self.quota), dtype=kind), self.quota)
             labels = labels[rng(self.seed, "sample", number).permutation(len(labels))]
             order = np.argsort(labels, kind="stable")
             starts = np.cumsum(self.quota) - self.quota
@@ -297,16 +304,33 @@ def _walk(
     draw: Callable[[int], Int[np.ndarray, " p"]],
 ) -> Int[np.ndarray, " m"]:
     """Look turns up in blocks of shuffled passes; the last block is kept, since turns mostly follow one another."""
-    block, offset = np.divmod(np.asarray(turns, dtype=np.int64), count * passes)
-    rows = np.empty(len(turns), dtype=np.int64)
-    for number in np.unique(block):
+    size = count * passes
+    asked = np.asarray(turns, dtype=np.int64)
+    rows = np.empty(len(asked), dtype=np.int64)
+    for number, mine in _runs(asked // size):
         known = memo.get(slot)
         if known is None or known[0] != number:
-            known = (number, draw(int(number)))
+            known = (number, draw(number))
             memo[slot] = known
-        mine = block == number
-        rows[mine] = known[1][offset[mine]]
+        rows[mine] = known[1][asked[mine] - number * size]
     return rows
+
+
+def _runs(numbers: Int[np.ndarray, " m"]) -> Iterator[tuple[int, slice | Int[np.ndarray, " r"]]]:
+    """Yield each number that occurs, in ascending order, with its places: a slice where they follow one another."""
+    if not len(numbers):
+        return
+    first, last = int(numbers[0]), int(numbers[-1])
+    if first == last and (numbers == first).all():
+        yield first, slice(0, len(numbers))
+        return
+    is_ordered = bool((numbers[1:] >= numbers[:-1]).all())
+    order = None if is_ordered else np.argsort(numbers, kind="stable")
+    found = numbers if order is None else numbers[order]
+    edges = [0, *(np.flatnonzero(found[1:] != found[:-1]) + 1).tolist(), len(found)]
+    for start, stop in pairwise(edges):
+        places = slice(start, stop)
+        yield int(found[start]), places if order is None else order[places]
 
 
 def _quota(probabilities: Float[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:

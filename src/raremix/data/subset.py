@@ -76,38 +76,6 @@ def thin_to_ratio(manifest: Manifest, *, classes: Sequence[str], ratio: float, s
     return thin(manifest, counts={name: max(1, round(others / ratio)) for name in classes}, seed=seed)
 
 
-def thin_to_long_tail(
-    manifest: Manifest, *, imbalance_ratio: float, seed: int, order: Sequence[str] | None = None
-) -> Manifest:
-    """Give the training set an exponential long tail (Cui et al. 2019, https://arxiv.org/abs/1901.05555).
-
-    Class k of K keeps n_max * imbalance_ratio ^ (-k / (K - 1)) images, where n_max is the size of the first class in
-    the order, or all of its images where it has fewer.
-
-    Args:
-        manifest: the data set, already split.
-        imbalance_ratio: size of the largest class over that of the smallest, at least 1.
-        seed: the same seed gives the same choice.
-        order: all classes from head to tail; by default from the largest in train to the smallest.
-
-    Raises:
-        ConfigError: if the ratio is below 1, or the order does not name every class once.
-    """
-    classes = manifest.card.classes
-    sizes = manifest.class_counts("train")
-    if imbalance_ratio < 1:
-        raise ConfigError(f"imbalance_ratio must be at least 1, got {imbalance_ratio}")
-    if order is None:
-        order = [classes[k] for k in np.argsort(-sizes, kind="stable")]
-    if sorted(order) != sorted(classes):
-        raise ConfigError(f"order must name every class once: expected {', '.join(classes)}, got {', '.join(order)}")
-    numbers = [classes.index(name) for name in order]
-    steps = np.arange(len(order)) / max(1, len(order) - 1)
-    wanted = np.maximum(1, np.round(sizes[numbers[0]] * imbalance_ratio**-steps)).astype(np.int64)
-    counts = {name: int(min(want, sizes[k])) for name, want, k in zip(order, wanted, numbers, strict=True)}
-    return thin(manifest, counts=counts, seed=seed)
-
-
 def _in_group_order(
     rows: Int[np.ndarray, " m"], groups: np.ndarray, *, seed: int, number: int
 ) -> Int[np.ndarray, " m"]:

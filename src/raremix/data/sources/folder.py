@@ -11,8 +11,9 @@ import numpy as np
 from raremix.core.errors import ConfigError, ManifestError, UnknownNameError
 from raremix.core.types import Progress
 from raremix.data.manifest import Card, Manifest, listed
-from raremix.data.readers import SUFFIXES
-from raremix.data.sources.assemble import SPLIT_NAMES, admit, assemble, one_hot
+from raremix.data.readers import has_image_suffix
+from raremix.data.sources.assemble import SPLIT_NAMES, admit, assemble, one_hot, refuse_spellings
+from raremix.data.sources.layout import data_folder, files_below, folders_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +69,20 @@ class Folder:
             UnknownNameError: for a class folder that `classes` does not name.
             LeakageError, GuardError: see `raremix.data.guards`.
         """
-        root = Path(self.path)
-        if not root.is_dir():
-            raise ManifestError(f"{root}: no such folder; expected one with a folder per class")
+        root = data_folder(self.path, expected="one with a folder per class")
         parts = self._parts(root)
-        found = sorted({folder.name for _, top in parts for folder in _folders(top)})
+        found = sorted({folder.name for _, top in parts for folder in folders_in(top)})
         if not found:
             raise ManifestError(f"{root} holds no class folders: expected <class>/<image>")
+        if self.classes is None:
+            refuse_spellings(found, what=f"the folders below {root}: give them one name")
         classes = tuple(found if self.classes is None else self.classes)
         for folder_name in found:
             if folder_name not in classes:
                 raise UnknownNameError("class folder", folder_name, classes)
         paths, labels, splits = [], [], []
         for split, top in parts:
-            for folder in _folders(top):
+            for folder in folders_in(top):
                 images = self._images(folder, root)
                 paths += images
                 labels += [classes.index(folder.name)] * len(images)
@@ -114,26 +115,25 @@ class Folder:
         return admit(manifest, cache=cache, progress=progress)
 
     def _parts(self, root: Path) -> list[tuple[str | None, Path]]:
-        tops = _folders(root)
+        tops = folders_in(root)
         names = [folder.name.lower() for folder in tops]
         if tops and all(name in SPLIT_NAMES for name in names) and any(SPLIT_NAMES[name] == "train" for name in names):
             return [(SPLIT_NAMES[folder.name.lower()], folder) for folder in tops]
         return [(None, root)]
 
     def _images(self, folder: Path, root: Path) -> list[str]:
-        inside = sorted(p for p in folder.rglob("*") if p.is_file())
-        visible = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(root).parts)]
-        kept = [p for p in visible if p.suffix.lower() not in {ending.lower() for ending in self.ignore}]
-        foreign = [p for p in kept if p.suffix.lower() not in SUFFIXES]
+        ignored = {ending.lower() for ending in self.ignore}
+        kept = [path for path in files_below(folder, root=root) if Path(path).suffix.lower() not in ignored]
+        foreign = [path for path in kept if not has_image_suffix(Path(path))]
         if foreign:
-            kinds = Counter(p.suffix.lower() or "no ending" for p in foreign)
+            kinds = Counter(Path(path).suffix.lower() or "no ending" for path in foreign)
             shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
             raise ManifestError(
-                f"{len(foreign)} files that are no PNG, JPEG, TIFF or BMP ({shown}): "
-                f"{listed([p.relative_to(root).as_posix() for p in foreign])}: "
+                f"{len(foreign)} files that are no PNG, JPEG, TIFF, BMP, DICOM or NIfTI ({shown}): "
+                f"{listed(foreign)}: "
                 "convert them, or name their ending in ignore"
             )
-        return [p.relative_to(root).as_posix() for p in kept]
+        return kept
 
     def _groups(self, paths: list[str]) -> list[str] | None:
         if self.group is None:
@@ -143,7 +143,3 @@ class Folder:
         if without:
             raise ManifestError(f"{len(without)} file names do not match group = {self.group!r}: {listed(without)}")
         return [match[1] if match.re.groups else match[0] for match in matches if match is not None]
-
-
-def _folders(top: Path) -> list[Path]:
-    return sorted(p for p in top.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -4,29 +4,28 @@ Yang et al., "MedMNIST v2", Scientific Data 2023, https://doi.org/10.1038/s41597
 """
 
 import struct
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import md5
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, LeakageError, ManifestError, ReadError, StorageError, TargetError
+from raremix.core.errors import ConfigError, LeakageError, ManifestError, ReadError, TargetError
 from raremix.core.registry import look_up
 from raremix.core.types import Progress, Task
 from raremix.data.digests import with_digests
 from raremix.data.guards import check
 from raremix.data.manifest import NAMED, Card, Manifest, listed, read_frame
+from raremix.data.sources.about import About
 from raremix.data.sources.assemble import SPLIT_NAMES, assemble, one_hot
-from raremix.data.sources.medmnist_sets import SETS, Facts
+from raremix.data.sources.download import download
+from raremix.data.sources.medmnist_sets import SETS, SIZES, Facts, refuse_volumes
 from raremix.data.split import apply_split, linked_groups
 
 # Raise when the files that are unpacked would change.
@@ -34,6 +33,30 @@ CODE_VERSION = 1
 PARTS: Mapping[str, str] = {"train": "train", "val": "validation", "test": "test"}
 RECORD = "https://zenodo.org/records/10519652/files"
 CITATION = "Yang et al., MedMNIST v2, Scientific Data 10:41 (2023)"
+ABOUT = About(
+    name="medmnist",
+    title="MedMNIST v2 and MedMNIST+ (two-dimensional sets)",
+    task="multiclass",
+    classes=(),
+    images=sum(sum(facts.images) for facts in SETS.values()),
+    modality="other",
+    licence="CC BY 4.0; DermaMNIST CC BY-NC 4.0",
+    citation=CITATION,
+    url="https://zenodo.org/records/10519652",
+    access="open",
+    layout="""\
+pathmnist.npz           28 x 28 pixels
+pathmnist_64.npz        64, 128 and 224 pixels: MedMNIST+
+  train_images, train_labels, val_images, val_labels, test_images, test_labels""",
+    study="""\
+[data]
+source = "medmnist"
+name = "retinamnist"         # or path = "retinamnist_64.npz"
+download = true              # into the cache
+size = 64                    # 28, 64, 128 or 224""",
+    notes=f"Sets: {', '.join(SETS)}. The published training and validation images of some share patients; "
+    "resplit = true splits them anew and leaves the test set.",
+)
 _MAX_SIDE = 1024
 _BROKEN = (
     OSError,
@@ -83,6 +106,7 @@ class MedMNIST:
         if (self.path is None) == (self.name is None):
             raise ConfigError('medmnist needs either path = "file.npz" or name = "retinamnist"')
         if self.name is not None:
+            refuse_volumes(self.name)
             look_up(SETS, self.name, kind="MedMNIST set")
         if isinstance(self.classes, str):
             raise ConfigError(f"classes must be a list of names, got the text {self.classes!r}: write [...]")
@@ -101,7 +125,7 @@ class MedMNIST:
             StorageError: if the download fails.
             LeakageError: if the official split shares groups or images; `resplit` resolves it.
         """
-        path = Path(self.path) if self.path is not None else self._fetch(cache)
+        path = Path(self.path) if self.path is not None else self._fetch(cache, progress)
         if not path.is_file():
             raise ManifestError(f"{path}: no such file; expected the .npz of a MedMNIST set")
         labels = _labels(path)
@@ -138,39 +162,30 @@ class MedMNIST:
             ) from None
         return manifest
 
-    def _fetch(self, cache: Path) -> Path:
+    def _fetch(self, cache: Path, progress: Progress | None) -> Path:
         name = str(self.name)
-        suffix = "" if self.size == 28 else f"_{self.size}"
-        target = cache / "downloads" / f"{name}{suffix}.npz"
+        file = file_name(name, self.size)
+        target = cache / "downloads" / file
         if target.is_file():
             return target
-        url = f"{RECORD}/{name}{suffix}.npz"
+        url = f"{RECORD}/{file}"
         if not self.download:
             raise ManifestError(
-                f"{name}{suffix}.npz is not in the cache ({target}): "
-                f"set download = true to fetch {url}, or fetch it and give its path"
+                f"{file} is not in the cache ({target}): set download = true to fetch {url}, "
+                "or fetch it and give its path"
             )
-        expected = SETS[name].md5[(28, 64, 128, 224).index(self.size)]
-        digest = md5(usedforsecurity=False)
+        expected = SETS[name].md5[SIZES.index(self.size)]
+        return download(f"{url}?download=1", target, checksum=f"md5:{expected}", progress=progress)
 
-        def fetch(file: BinaryIO) -> None:
-            with urllib.request.urlopen(f"{url}?download=1", timeout=60) as answer:
-                while block := answer.read(1 << 20):
-                    digest.update(block)
-                    files.DISK.write(file, block)
-            if digest.hexdigest() != expected:
-                raise ReadError(
-                    target.name, f"md5 {digest.hexdigest()}, expected {expected}: the download is damaged, try again"
-                )
 
-        try:
-            return files.write_with(target, fetch)
-        except StorageError as error:
-            if isinstance(error.__cause__, urllib.error.URLError | TimeoutError | ConnectionError):
-                raise StorageError(
-                    f"{url} cannot be reached ({error.__cause__}): fetch it elsewhere and give its path"
-                ) from None
-            raise
+def file_name(name: str, size: int) -> str:
+    """Return what Zenodo calls the file of a set at a size.
+
+    Example:
+        >>> file_name("retinamnist", 28), file_name("retinamnist", 224)
+        ('retinamnist.npz', 'retinamnist_224.npz')
+    """
+    return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
 
 
 @runtime_checkable
@@ -209,6 +224,11 @@ def _images(path: Path, part: str) -> Iterator[np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{part}_images.npy") as file:
             shape, kind = _header(file)
+            if (len(shape) == 4 and shape[1] == shape[2] == shape[3]) or len(shape) == 5:
+                raise ManifestError(
+                    f"{path.name}: {part}_images holds volumes of shape {shape[1:]}, expected images: "
+                    f"raremix reads the two-dimensional sets of MedMNIST"
+                )
             square = len(shape) in {3, 4} and max(shape[1:3]) <= _MAX_SIDE and (len(shape) == 3 or shape[3] in {1, 3})
             if kind != np.uint8 or not square:
                 raise ManifestError(

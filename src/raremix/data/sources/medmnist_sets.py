@@ -2,6 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from raremix.core.errors import ConfigError
+from raremix.core.types import Task
+
+SIZES = (28, 64, 128, 224)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +18,9 @@ class Facts:
         classes: names in the order of the label numbers.
         modality: see `raremix.data.manifest.Card`.
         md5: of the files at 28, 64, 128 and 224 pixels.
+        images: how many in training, validation and test.
+        channels: 1 for grey, 3 for colour.
+        task: "binary", "multiclass", or "multilabel" where several labels may be true.
         licence: of the images.
         positive: label number of a binary set's positive class.
     """
@@ -19,6 +28,9 @@ class Facts:
     classes: tuple[str, ...]
     modality: str
     md5: tuple[str, str, str, str]
+    images: tuple[int, int, int]
+    channels: Literal[1, 3] = 1
+    task: Task = "multiclass"
     licence: str = "CC BY 4.0"
     positive: int = 1
 
@@ -58,6 +70,8 @@ SETS: Mapping[str, Facts] = {
             "ac42d08fb904d92c244187169d1fd1d9",
             "2c51a510bcdc9cf8ddb2af93af1eadec",
         ),
+        images=(89_996, 10_004, 7_180),
+        channels=3,
     ),
     "chestmnist": Facts(
         classes=(
@@ -83,6 +97,8 @@ SETS: Mapping[str, Facts] = {
             "db107e5590b27930b62dbaf558aebee3",
             "45bd33e6f06c3e8cdb481c74a89152aa",
         ),
+        images=(78_468, 11_219, 22_433),
+        task="multilabel",
     ),
     "dermamnist": Facts(
         classes=(
@@ -101,6 +117,8 @@ SETS: Mapping[str, Facts] = {
             "2defd784463fa5243564e855ed717de1",
             "8974907d8e169bef5f5b96bc506ae45d",
         ),
+        images=(7_007, 1_003, 2_005),
+        channels=3,
         licence="CC BY-NC 4.0",
     ),
     "octmnist": Facts(
@@ -112,6 +130,7 @@ SETS: Mapping[str, Facts] = {
             "0a97e76651ace45c5d943ee3f65b63ae",
             "abc493b6d529d5de7569faaef2773ba3",
         ),
+        images=(97_477, 10_832, 1_000),
     ),
     "pneumoniamnist": Facts(
         classes=("normal", "pneumonia"),
@@ -122,6 +141,8 @@ SETS: Mapping[str, Facts] = {
             "05b46931834c231683c68f40c47b2971",
             "d6a3c71de1b945ea11211b03746c1fe1",
         ),
+        images=(4_708, 524, 624),
+        task="binary",
     ),
     "retinamnist": Facts(
         classes=("0", "1", "2", "3", "4"),
@@ -132,6 +153,8 @@ SETS: Mapping[str, Facts] = {
             "e48e916a24454daf90583d4e6efb1a18",
             "eae7e3b6f3fcbda4ae613ebdcbe35348",
         ),
+        images=(1_080, 120, 400),
+        channels=3,
     ),
     "breastmnist": Facts(
         classes=("malignant", "normal or benign"),
@@ -142,6 +165,8 @@ SETS: Mapping[str, Facts] = {
             "363e4b3f8d712e9b5de15470a2aaadf1",
             "b56378a6eefa9fed602bb16d192d4c8b",
         ),
+        images=(546, 78, 156),
+        task="binary",
         positive=0,
     ),
     "bloodmnist": Facts(
@@ -162,6 +187,8 @@ SETS: Mapping[str, Facts] = {
             "adace1e0ed228fccda1f39692059dd4c",
             "b718ff6835fcbdb22ba9eacccd7b2601",
         ),
+        images=(11_959, 1_712, 3_421),
+        channels=3,
     ),
     "tissuemnist": Facts(
         classes=(
@@ -181,6 +208,7 @@ SETS: Mapping[str, Facts] = {
             "61b955355d7425a89687b06cca3ce0c2",
             "b077128c4a949f0a4eb01517f9037b9c",
         ),
+        images=(165_466, 23_640, 47_280),
     ),
     "organamnist": Facts(
         classes=_ORGANS,
@@ -191,6 +219,7 @@ SETS: Mapping[str, Facts] = {
             "eeae80d0a227a8d099027e1b3cfd3b60",
             "50747347e05c87dd3aaf92c49f9f3170",
         ),
+        images=(34_561, 6_491, 17_778),
     ),
     "organcmnist": Facts(
         classes=_ORGANS,
@@ -201,6 +230,7 @@ SETS: Mapping[str, Facts] = {
             "773c1f009daa3fe5d9a2a201b2a7ed94",
             "050f5e875dc056f6768abf94ec9995d1",
         ),
+        images=(12_975, 2_392, 8_216),
     ),
     "organsmnist": Facts(
         classes=_ORGANS,
@@ -211,5 +241,34 @@ SETS: Mapping[str, Facts] = {
             "ded0c5fa01a95dc4978b956f613e9b8e",
             "b354719e553fbbb2513d5533f52a4cb1",
         ),
+        images=(13_932, 2_452, 8_827),
     ),
 }
+
+# As published; they hold volumes, which a classifier of images cannot read.
+VOLUMES = (
+    "organmnist3d",
+    "nodulemnist3d",
+    "adrenalmnist3d",
+    "fracturemnist3d",
+    "vesselmnist3d",
+    "synapsemnist3d",
+)
+
+
+def refuse_volumes(name: str) -> None:
+    """Refuse the three-dimensional sets by name.
+
+    Raises:
+        ConfigError: naming the sets that can be read.
+
+    Example:
+        >>> refuse_volumes("organmnist3d")
+        Traceback (most recent call last):
+        raremix.core.errors.ConfigError: organmnist3d holds volumes of 28 x 28 x 28 or 64 x 64 x 64; raremix reads ...
+    """
+    if name.lower().removesuffix("_64").removesuffix("_28") in VOLUMES:
+        raise ConfigError(
+            f"{name} holds volumes of 28 x 28 x 28 or 64 x 64 x 64; raremix reads the two-dimensional sets: "
+            f"{', '.join(SETS)}"
+        )

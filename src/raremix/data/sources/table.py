@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -11,8 +10,10 @@ from jaxtyping import Float
 
 from raremix.core.errors import ConfigError, ManifestError, TargetError, closest
 from raremix.core.types import Progress, Task
-from raremix.data.manifest import NAMED, Card, Manifest, listed, read_frame
-from raremix.data.sources.assemble import SPLIT_NAMES, admit, assemble, natural_columns, one_hot
+from raremix.data.manifest import NAMED, Card, Manifest, listed
+from raremix.data.sources.assemble import SPLIT_NAMES, admit, assemble, natural_columns, one_hot, refuse_spellings
+from raremix.data.sources.text_table import need_columns, read_table
+from raremix.data.sources.uncertain import Uncertain, uncertain_values
 
 # The first line of a table holds its names, so the first row of values is line 2.
 _FIRST_LINE = 2
@@ -25,14 +26,17 @@ class Table:
     """Images listed in a table.
 
     Args:
-        path: the table, .csv or .parquet.
+        path: the table, .csv (.gz) or .parquet.
+        encoding: of a CSV, where it is not UTF-8: "cp1252", "utf-16" ...
+        separator: between the columns of a CSV.
         image: column with the image file.
         images_root: folder that image files start from, relative to the table's folder; that folder itself by default.
         label: column with one class name per image (binary, multiclass). Give either this or `labels`.
         labels: one column per finding, with 1, 0 or empty for not labelled (multilabel).
         classes: class names in order, the positive one last for a binary task; sorted names by default.
         rename: class names that replace values of the label column; two values may share one name.
-        uncertain: what -1 in a finding's column means: "empty", "positive" or "negative"; refused by default.
+        uncertain: what -1 in a finding's column counts as: "empty" (not labelled), "positive" or "negative", which may
+            also be called "ignore", "ones" and "zeros"; or a table with one of these per finding. Refused by default.
         group: column with the patient or lesion; every image is its own group by default.
         split: column with the split; rows are split later where it is empty or left out.
         split_values: what the values of the split column mean, where they are not train, val, valid, validation or
@@ -46,13 +50,15 @@ class Table:
     """
 
     path: str | Path
+    encoding: str | None = None
+    separator: str = ","
     image: str = "file"
     images_root: str | Path | None = None
     label: str | None = None
     labels: Sequence[str] | None = None
     classes: Sequence[str] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
-    uncertain: Literal["empty", "positive", "negative"] | None = None
+    uncertain: Uncertain = None
     group: str | None = None
     split: str | None = None
     split_values: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +78,9 @@ class Table:
         for key in ("labels", "classes", "attributes"):
             if isinstance(getattr(self, key), str):
                 raise ConfigError(f"{key} must be a list of names, got the text {getattr(self, key)!r}: write [...]")
+        if len(self.separator.encode()) != 1:
+            raise ConfigError(f"separator must be one character, got {self.separator!r}")
+        uncertain_values(self.uncertain, self.labels or ())
         if self.labels is not None and (self.classes is not None or self.rename):
             raise ConfigError("classes and rename go with label; with labels, the columns are the classes")
 
@@ -88,12 +97,12 @@ class Table:
             LeakageError, GuardError: see `raremix.data.guards`.
         """
         path = Path(self.path)
-        frame = read_frame(path, as_text=True)
+        frame = read_table(path, encoding=self.encoding, separator=self.separator)
         named = [self.image, self.label, *(self.labels or ()), self.group, self.split, *self.attributes]
-        _require_columns(frame, [name for name in named if name is not None], path)
+        need_columns(frame, [name for name in named if name is not None], table=path.name)
         if not frame.height:
             raise ManifestError(f"{path.name} has no rows: expected one per image")
-        classes, task, targets = self._single(frame) if self.label is not None else self._findings(frame)
+        classes, task, targets = self.labels_of(frame)
         root = path.parent if self.images_root is None else path.parent / self.images_root
         manifest = assemble(
             card=Card(
@@ -110,16 +119,34 @@ class Table:
             paths=_relative(frame[self.image], root),
             targets=targets,
             groups=None if self.group is None else _text(frame[self.group]).to_list(),
-            splits=None if self.split is None else self._splits(frame[self.split]),
+            splits=self.splits_of(frame),
             attributes=natural_columns(frame.select(self.attributes)) if self.attributes else None,
         )
         return admit(manifest, cache=cache, progress=progress)
+
+    def labels_of(self, frame: pl.DataFrame) -> tuple[tuple[str, ...], Task, Float[np.ndarray, "n K"]]:
+        """Return the classes, the task, and the labels of a table's rows.
+
+        Raises:
+            TargetError: naming rows whose label is empty, unknown or uncertain.
+        """
+        return self._single(frame) if self.label is not None else self._findings(frame)
+
+    def splits_of(self, frame: pl.DataFrame) -> list[str | None] | None:
+        """Return the split of a table's rows, or None where the table has no such column.
+
+        Raises:
+            ManifestError: naming rows whose split is unknown.
+        """
+        return None if self.split is None else self._splits(frame[self.split])
 
     def _single(self, frame: pl.DataFrame) -> tuple[tuple[str, ...], Task, Float[np.ndarray, "n K"]]:
         values = _text(frame[str(self.label)])
         _refuse(values.is_null(), f"no label in column {self.label!r}", "fill it in, or remove the rows")
         values = values.replace(dict(self.rename))
         found = sorted(values.unique().to_list())
+        if self.classes is None:
+            refuse_spellings(found, what=f"column {self.label!r}: map one to the other with rename")
         classes = tuple(found if self.classes is None else self.classes)
         unknown = [name for name in found if name not in classes]
         if unknown:
@@ -135,11 +162,13 @@ class Table:
 
     def _findings(self, frame: pl.DataFrame) -> tuple[tuple[str, ...], Task, Float[np.ndarray, "n K"]]:
         names = tuple(self.labels or ())
+        meaning = uncertain_values(self.uncertain, names)
         columns = []
         for name in names:
             text = _text(frame[name]).str.to_lowercase()
             uncertain = text.is_in(_UNCERTAIN)
-            if self.uncertain is None:
+            counts_as = meaning[name]
+            if counts_as is None:
                 _refuse(
                     uncertain,
                     f"-1 in column {name!r}",
@@ -155,8 +184,10 @@ class Table:
             value = np.full(frame.height, np.nan)
             value[text.is_in(_TRUE).fill_null(False).to_numpy()] = 1.0
             value[text.is_in(_FALSE).fill_null(False).to_numpy()] = 0.0
-            if self.uncertain in {"positive", "negative"}:
-                value[uncertain.fill_null(False).to_numpy()] = float(self.uncertain == "positive")
+            if counts_as is not None:
+                value[uncertain.fill_null(False).to_numpy()] = counts_as
+            if np.isnan(value).all():
+                raise TargetError(f"column {name!r} has no label in any row: leave it out of labels, or fill it in")
             columns.append(value)
         return names, "multilabel", np.stack(columns, axis=1)
 
@@ -176,14 +207,6 @@ class Table:
             error=ManifestError,
         )
         return [None if value is None else meaning[value] for value in values]
-
-
-def _require_columns(frame: pl.DataFrame, names: list[str], path: Path) -> None:
-    for name in names:
-        if name not in frame.columns:
-            guess = closest(name, frame.columns)
-            hint = f"did you mean {guess!r}? " if guess else ""
-            raise ManifestError(f"{path.name} has no column {name!r}: {hint}it has {listed(frame.columns, limit=30)}")
 
 
 def _text(column: pl.Series) -> pl.Series:
