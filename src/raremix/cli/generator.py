@@ -1,0 +1,194 @@
+"""raremix generator: fit a generator, draw from it, translate with it, look at it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from raremix.cli.console import (
+    CacheFolder,
+    DryRun,
+    Json,
+    Set,
+    columns,
+    emit,
+    err,
+    out,
+    print_json,
+    progress_bars,
+    stopping,
+)
+
+generator = typer.Typer(
+    name="generator", help="Fit networks that draw images of a class, and use them.", no_args_is_help=True
+)
+Label = Annotated[str | None, typer.Option("--label", help="Label column, if DATA is a table.")]
+Group = Annotated[str | None, typer.Option("--group", help="Patient or lesion column, if DATA is a table.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted generator.")]
+
+
+@generator.callback()
+def _root() -> None:
+    """Fit networks that draw images of a class, and use them."""
+
+
+@generator.command()
+def fit(
+    data: Data = "phantom",
+    method: Annotated[str, typer.Option("--method", "-m", help="dcgan draws, stargan translates.")] = "stargan",
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: the method's.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels, 17 to 512.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder of a trained classifier, for generator.classifier > 0.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: runs/generators/DATA-METHOD.")] = None,
+    label: Label = None,
+    group: Group = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Fit a generator on the training split; held-out rows are never seen. Running it again goes on where it was.
+
+    Grids of what it draws appear in FOLDER/samples while it learns.
+
+        raremix generator fit my_images/ --method dcgan --size 64 --steps 5000
+        raremix generator fit labels.csv --label dx --group lesion_id --set generator.width=64 --set train.batch_size=8
+        raremix generator fit studies/demo.toml --method stargan --set generator.identity=1
+    """
+    from raremix.study.generator import fit_generator, fitted_ids, form_of, read_generator
+    from raremix.study.prepare import cache_of, prepare
+
+    own = [*columns(label, group), *(settings or [])]
+    own += [] if steps is None else [f"train.steps={steps}"]
+    own += [] if size is None else [f"data.size={size}"]
+    spec = read_generator(data, method=method, settings=own, seed=seed, classifier=classifier)
+    folder = output or Path("runs/generators") / f"{spec.data.name}-{spec.name}"
+    where = cache_of(spec.data.data, cache)
+
+    def say(text: str) -> None:
+        if not as_json:
+            err.print(escape(text), soft_wrap=True)
+
+    with progress_bars(quiet=as_json) as bars, stopping() as should_stop:
+        prepared = prepare(spec.data, cache=where, progress=bars("Reading images"))
+        form = form_of(spec, prepared)
+        if dry_run:
+            images = len(fitted_ids(prepared))
+            facts = {"folder": str(folder), "steps": spec.train.steps, "images": images, "side": form.side}
+            text = f"would fit {spec.name} on {images} training images for {spec.train.steps} steps into {folder}"
+            emit(as_json, facts, text)
+            return
+        fit_generator(
+            spec, folder=folder, cache=where, prepared=prepared, progress=bars, say=say, should_stop=should_stop
+        )
+    pictures = {"evolution": str(folder / "evolution.png"), "samples": str(folder / "samples")}
+    if as_json:
+        print_json({"folder": str(folder), **pictures})
+        return
+    out.print(f"Generator: [bold]{escape(str(folder))}[/]  how it came about: {escape(pictures['evolution'])}")
+    following = f"raremix generator sample {folder} --class NAME -n 16"
+    if spec.method.is_translator:
+        following = f"raremix generator translate {folder} {data}"
+    out.print(escape(f"Next: {following}"), soft_wrap=True)
+
+
+@generator.command()
+def sample(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--class", "-c", help="Class to draw.")],
+    count: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER/drawn.")] = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw images of a class as PNG files; image 7 of a seed and a class is always the same.
+
+    raremix generator sample runs/generators/lesions-dcgan --class df -n 16 --seed 0
+    """
+    from raremix.core.errors import UnknownNameError
+    from raremix.generate.folder import read_card
+    from raremix.study.generator import sample_class
+
+    where = output or folder / "drawn"
+    if dry_run:
+        card = read_card(folder)
+        if name not in card.classes:
+            raise UnknownNameError("class", name, card.classes)
+        emit(as_json, {"images": count, "output": str(where)}, f"would draw {count} images of {name} into {where}")
+        return
+    paths = sample_class(folder, label=name, count=count, seed=seed, output=where)
+    sheet = where / f"{name}-{seed}-sheet.png"
+    facts = {"images": [str(path) for path in paths], "sheet": str(sheet)}
+    emit(
+        as_json, facts, f"{len(paths)} images of {name}; all on one sheet: {sheet}\nMore in a study: raremix synthesize"
+    )
+
+
+@generator.command()
+def translate(
+    folder: Folder,
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, validation, test, or all.")] = "validation",
+    per_class: Annotated[int, typer.Option("-n", min=1, max=32, help="Images per class.")] = 3,
+    seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER/translations.png.")] = None,
+    label: Label = None,
+    group: Group = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw images, how the generator draws them unchanged, and how it draws them as each class.
+
+    raremix generator translate runs/generators/lesions-stargan my_images/ --split test
+    """
+    from raremix.study.defaults import study_of
+    from raremix.study.generator import open_translator, settings_of, translate_grid
+    from raremix.study.prepare import cache_of, prepare
+
+    _, card = open_translator(folder)
+    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])
+    where = output or folder / "translations.png"
+    if dry_run:
+        emit(as_json, {"picture": str(where)}, f"would translate {per_class} images per class into {where}")
+        return
+    with progress_bars(quiet=as_json) as bars:
+        prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        translate_grid(folder, prepared, split=split, per_class=per_class, seed=seed, output=where)
+    emit(as_json, {"picture": str(where)}, f"Translations: {where}\nWhat they change: raremix maps adm {data} {folder}")
+
+
+@generator.command()
+def inspect(folder: Folder, as_json: Json = False) -> None:
+    """Check a generator's files, and say what it draws, what it was fitted on, and how.
+
+    raremix generator inspect runs/generators/lesions-stargan
+    """
+    from dataclasses import asdict
+
+    from raremix.generate.folder import generator_hash
+    from raremix.study.generator import open_generator
+
+    _, card = open_generator(folder)
+    facts: dict[str, Any] = {"folder": str(folder), "hash": generator_hash(folder), **asdict(card)}
+    if as_json:
+        print_json(facts)
+        return
+    table = RichTable(escape(str(folder)), "", box=None, title_justify="left")
+    shown = {**facts, "images": ", ".join(f"{c}: {n}" for c, n in zip(card.classes, card.images, strict=True))}
+    for key, value in shown.items():
+        table.add_row(f"  {key}", escape(str(value)))
+    out.print(table)

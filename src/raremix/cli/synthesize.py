@@ -1,0 +1,68 @@
+"""raremix synthesize: training images from a fitted generator, as rows of a manifest."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from raremix.cli.console import CacheFolder, DryRun, Json, Set, columns, out, print_json, progress_bars
+
+
+def synthesize(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
+        ),
+    ],
+    generator: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted generator.")],
+    to: Annotated[
+        str, typer.Option(help="Training images per class, real ones counted: balanced, a number, or df=200,vasc=100.")
+    ] = "balanced",
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: runs/synthetic/GENERATOR.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make synthetic training images until the classes are balanced, and a manifest of real and synthetic rows.
+
+    Real files are not touched; each synthetic row says what it was made from. Running it again goes on where it was.
+
+        raremix synthesize my_images/ runs/generators/lesions-dcgan
+        raremix synthesize labels.csv runs/generators/lesions-stargan --to df=200,vasc=200 --label dx
+    """
+    from raremix.study.defaults import study_of
+    from raremix.study.generator import settings_of
+    from raremix.study.generator_use import open_generator
+    from raremix.study.prepare import cache_of, prepare
+    from raremix.study.synthesize import plan_synthesis
+    from raremix.study.synthesize import synthesize as make
+
+    _, card = open_generator(generator)
+    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])
+    folder = output or Path("runs/synthetic") / generator.name
+    with progress_bars(quiet=as_json) as bars:
+        prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        plan = plan_synthesis(prepared, to=to, output=folder)
+        if not dry_run:
+            make(prepared, generator=generator, output=folder, to=to, seed=seed, progress=bars("Drawing images"))
+    facts = {"output": str(folder), "real": plan.real, "synthetic": plan.wanted, "were_there": plan.done}
+    if as_json:
+        print_json(facts)
+        return
+    table = RichTable("class", "real", "synthetic", "were there", title="training images")
+    for name, count in plan.real.items():
+        table.add_row(escape(name), str(count), str(plan.wanted[name]), str(plan.done[name]))
+    out.print(table)
+    if dry_run:
+        out.print(f"would write to {escape(str(folder))}", soft_wrap=True)
+        return
+    out.print(f"Manifest: [bold]{escape(str(folder / 'manifest.parquet'))}[/]", soft_wrap=True)
+    needed = " ".join(f"--set {setting}" for setting in settings_of(card)[:2])
+    out.print(escape(f"Train with them: raremix study {folder} {needed}"), soft_wrap=True)
