@@ -13,11 +13,13 @@ from markupsafe import Markup
 
 from raremix.core import files
 from raremix.report import notation, words
-from raremix.report.figures import panels, rows
+from raremix.report.figures import panels, rows, tail
 from raremix.report.figures.panels import Panel
 from raremix.report.figures.rows import Rows
+from raremix.report.held_out import left_out, seen
+from raremix.report.images import ArmImages, ClassImages, Images, read_images
 from raremix.report.notation import grouped
-from raremix.report.record import Arm, ArmImages, ClassImages, Images, Metric, Record, read_images, read_record
+from raremix.report.record import Arm, Metric, Record, read_record
 from raremix.report.tables import Table, by_label, headline, other_measures
 
 # The page must stay below 5 MB (it is mailed); text and figures take at most about 1 MB of that.
@@ -71,8 +73,8 @@ def render(record: Record, images: Images | None = None) -> str:
     is_complete = record.study.is_complete
     slots = arm_slots(record)
     kept, dropped = fit(images, budget=IMAGE_BUDGET) if images else (Images(), 0)
-    return _environment().get_template("page.html.j2").render(
-        style=Markup(_resource("style.css")),
+    return environment().get_template("page.html.j2").render(
+        style=Markup(resource("style.css")),
         record=record,
         study=record.study,
         data=record.data,
@@ -87,6 +89,10 @@ def render(record: Record, images: Images | None = None) -> str:
         facts=_facts(record),
         fairness=_fairness(record),
         counts=_counts(record),
+        tail=tail.long_tail(record, slots),
+        tail_words=tail.tail_words(record),
+        left_out=left_out(record),
+        seen=seen(record),
         headline=headline(record),
         others=other_measures(record),
         differences=rows.differences(record, [c for c in record.comparisons if c.primary], slots),
@@ -150,9 +156,10 @@ def _pictures(images: Images) -> int:
     return sum(len(entry.pngs) for entry in (*images.classes, *images.arms)) + len(images.errors)
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(lambda name: _resource(f"templates/{name}")),
+def environment() -> Environment:
+    """Return the templates of the pages; what is put into them is escaped."""
+    templates = Environment(
+        loader=FunctionLoader(lambda name: resource(f"templates/{name}")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -160,12 +167,13 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     # A number and its per cent sign stay on one line; escaping comes after.
-    environment.filters["typeset"] = lambda text: text.replace(" %", "\u00a0%")
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:].rstrip(".") + "."
-    return environment
+    templates.filters["typeset"] = lambda text: text.replace(" %", "\u00a0%")
+    templates.filters["sentence"] = lambda text: text[:1].upper() + text[1:].rstrip(".") + "."
+    return templates
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Read a file that comes with this package."""
     return resources("raremix.report").joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 

@@ -5,86 +5,26 @@ folder. Both are read here into frozen models. Unknown keys are ignored, so that
 what is there must fit, and what does not is named by its place in the file.
 """
 
-import base64
-import binascii
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from raremix.core import files
-from raremix.core.errors import CorruptError, UsageError
+from raremix.core.errors import UsageError
+from raremix.report.fields import Count, Label, Name, Share, Text, read_checked
 
 Band = Literal["head", "medium", "tail"]
-Model = TypeVar("Model", bound=BaseModel)
-
-PNG = b"\x89PNG\r\n\x1a\n"
-
-# Control characters, lone surrogates (not encodable), and the bidirectional overrides, which can make one name read as
-# another.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
 
 
-def printable(text: Any) -> Any:
-    """Replace what cannot be shown faithfully in a text by U+FFFD; pass anything else on to the type check.
+class Part(BaseModel):
+    """A part of a record: it cannot be changed, and what it does not know is left out."""
 
-    Example:
-        >>> printable("a\\x00b")
-        'a\ufffdb'
-    """
-    return _UNPRINTABLE.sub("\ufffd", text) if isinstance(text, str) else text
-
-
-def one_line(text: Any) -> Any:
-    """Make a name printable and put it on one line; pass anything that is no text on to the type check.
-
-    Example:
-        >>> one_line(" basal\\n cell ")
-        'basal cell'
-    """
-    return " ".join(printable(text).split()) if isinstance(text, str) else text
-
-
-def _joined(value: Any) -> Any:
-    return one_line(", ".join(str(part) for part in value) if isinstance(value, list | tuple) else value)
-
-
-def _counted(value: Any) -> Any:
-    return len(value) if isinstance(value, list | tuple) else value
-
-
-def _png(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = value.strip().removeprefix("data:image/png;base64,")
-    try:
-        head = base64.b64decode(text, validate=True)[: len(PNG)]
-    except (binascii.Error, ValueError):
-        raise ValueError("should be a PNG file in base64, but is not base64") from None
-    if head != PNG:
-        raise ValueError("should be a PNG file in base64, but does not start as a PNG does")
-    return text
-
-
-Text = Annotated[str, BeforeValidator(printable)]
-Name = Annotated[str, BeforeValidator(one_line), Field(min_length=1)]
-Label = Annotated[str | None, BeforeValidator(one_line)]
-Names = Annotated[str, BeforeValidator(_joined)]
-Count = Annotated[int, Field(ge=0), BeforeValidator(_counted)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Png = Annotated[str, BeforeValidator(_png)]
-
-
-class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
 
-class StudyPart(_Part):
+class StudyPart(Part):
     """What was asked: name, reference arm, primary metric, seeds, and whether everything that was asked is there."""
 
     name: Name
@@ -105,7 +45,42 @@ class StudyPart(_Part):
         return self.status == "complete" and not self.missing
 
 
-class DataPart(_Part):
+class Rarity(Part):
+    """How classes were made rare: training images per class before and after, and the ratio asked for and reached."""
+
+    profile: Text | None = None
+    asked: Annotated[float, Field(ge=1)] | None = None
+    reached: Annotated[float, Field(ge=1)] | None = None
+    before: dict[Name, Count]
+    after: dict[Name, Count]
+
+    @model_validator(mode="after")
+    def _fewer(self) -> "Rarity":
+        more = [name for name, count in self.after.items() if count > self.before.get(name, 0)]
+        if more:
+            raise ValueError(f"more images of {more} after classes were made rare than before")
+        return self
+
+
+class Quarantine(Part):
+    """Files that could not be read and were left out: how many of how many, and of which split and class."""
+
+    files: Count
+    of: Count
+    counts: dict[Name, dict[Name, Count]] = {}
+
+
+class FittedOn(Part):
+    """The rows that something was fitted on or chosen by, and how many results say so."""
+
+    what: Text
+    split: Text
+    rows: Count
+    hash: Text
+    results: Count = 0
+
+
+class DataPart(Part):
     """The data set: card, counts per class and split, bands from head to tail."""
 
     name: Name
@@ -125,6 +100,8 @@ class DataPart(_Part):
     bands: dict[Name, Band] = {}
     manifest_hash: Text | None = None
     thinned: Text | None = None
+    rarity: Rarity | None = None
+    quarantine: Quarantine | None = None
 
     @property
     def unit(self) -> str:
@@ -142,7 +119,7 @@ class DataPart(_Part):
         return tuple(sorted(self.classes, key=lambda name: -train.get(name, 0)))
 
 
-class Arm(_Part):
+class Arm(Part):
     """One training recipe."""
 
     name: Name
@@ -151,9 +128,10 @@ class Arm(_Part):
     seconds: float | None = None
     images_per_second: float | None = None
     best_step: dict[Text, int | None] = {}
+    rarity: Rarity | None = None
 
 
-class Metric(_Part):
+class Metric(Part):
     """One measured value of one arm, for all test rows, a class, a band or a subgroup."""
 
     arm: Name
@@ -175,7 +153,7 @@ class Metric(_Part):
         return self
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """The paired difference of one arm to another: `effect` is arm minus reference."""
 
     arm: Name
@@ -207,7 +185,7 @@ class Comparison(_Part):
         return self
 
 
-class Decidable(_Part):
+class Decidable(Part):
     """The smallest difference that this test set can decide."""
 
     metric: Name | None = None
@@ -215,7 +193,7 @@ class Decidable(_Part):
     text: Text | None = None
 
 
-class Curve(_Part):
+class Curve(Part):
     """A ROC or precision-recall curve with its band."""
 
     arm: Name
@@ -241,7 +219,7 @@ class Curve(_Part):
         return self
 
 
-class ReliabilityBin(_Part):
+class ReliabilityBin(Part):
     """How often it was true (frequency) where the model was about so sure (confidence)."""
 
     confidence: float
@@ -251,7 +229,7 @@ class ReliabilityBin(_Part):
     n: Count = 0
 
 
-class Reliability(_Part):
+class Reliability(Part):
     """One arm's calibration."""
 
     arm: Name
@@ -260,14 +238,14 @@ class Reliability(_Part):
     temperature: float | None = None
 
 
-class Confusion(_Part):
+class Confusion(Part):
     """One arm's confusion matrix: rows are true classes, columns predicted ones; averaged over seeds."""
 
     arm: Name
     counts: tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
 
 
-class History(_Part):
+class History(Part):
     """One training run: the loss, and the metric on the validation rows."""
 
     arm: Name
@@ -286,7 +264,7 @@ class History(_Part):
         return self
 
 
-class Record(_Part):
+class Record(Part):
     """Everything a study knows about itself, as `record.json` holds it."""
 
     study: StudyPart
@@ -299,6 +277,7 @@ class Record(_Part):
     reliability: tuple[Reliability, ...] = ()
     confusion: tuple[Confusion, ...] = ()
     history: tuple[History, ...] = ()
+    fitted_on: tuple[FittedOn, ...] = ()
     warnings: tuple[Text, ...] = ()
     spec: Text | None = None
     versions: dict[Text, Text | None] = {}
@@ -343,48 +322,6 @@ class Record(_Part):
         return next((m for m in self.metrics if m.arm == arm and m.metric == metric and m.scope == "overall"), None)
 
 
-class ClassImages(_Part):
-    """Example images of one class."""
-
-    label: Name
-    pngs: tuple[Png, ...] = ()
-
-
-class ArmImages(_Part):
-    """What one arm's batch looks like."""
-
-    arm: Name
-    pngs: tuple[Png, ...] = ()
-    captions: tuple[Names, ...] = ()
-
-
-class ErrorImage(_Part):
-    """One confident error, named by its manifest row and by nothing that could name a patient."""
-
-    arm: Name
-    png: Png
-    true: Names
-    predicted: Names
-    score: float | None = None
-    row: int
-
-
-class Images(_Part):
-    """The pictures that a study kept for its report, as `images.json` holds them."""
-
-    classes: tuple[ClassImages, ...] = ()
-    arms: tuple[ArmImages, ...] = ()
-    errors: tuple[ErrorImage, ...] = ()
-
-    def errors_of(self, arm: str) -> tuple[ErrorImage, ...]:
-        """Return one arm's errors, in their order."""
-        return tuple(error for error in self.errors if error.arm == arm)
-
-    def arms_with_errors(self) -> tuple[str, ...]:
-        """Name the arms that have errors, in the order in which they first come."""
-        return tuple(dict.fromkeys(error.arm for error in self.errors))
-
-
 def read_record(path: Path) -> Record:
     """Read and check a study's `record.json`.
 
@@ -400,33 +337,7 @@ def read_record(path: Path) -> Record:
             f"expected a study's folder with {path.name}, but {path} does not exist: name a folder that "
             "`raremix study` has filled, or run `raremix study FILE` first"
         )
-    return _checked(Record, path)
-
-
-def read_images(path: Path) -> Images | None:
-    """Read and check a study's `images.json`; None where there is none.
-
-    Raises:
-        CorruptError: if it does not hold what it should, naming each place that does not fit.
-    """
-    return _checked(Images, path) if path.is_file() else None
-
-
-def _checked(model: type[Model], path: Path) -> Model:
-    raw = files.read_json(path)
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise CorruptError(
-            f"{path} does not fit: {_complaint(error)}. Run the study again: it redoes only what is missing"
-        ) from None
-
-
-def _complaint(error: ValidationError, *, most: int = 5) -> str:
-    found = error.errors(include_url=False, include_context=False)
-    lines = [f"{'.'.join(str(key) for key in item['loc']) or 'record'}: {item['msg']}" for item in found[:most]]
-    more = f" (and {len(found) - most} more)" if len(found) > most else ""
-    return "; ".join(lines) + more
+    return read_checked(Record, path)
 
 
 def _check_interval(low: float | None, high: float | None) -> None:
