@@ -29,7 +29,13 @@ def test_every_committed_study_parses(path: Path) -> None:
 
 
 def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
-    spec = parsed(arm=[{"name": "a", "mix": {"name": "mixup", "alpha": 0.3}, "train": {"learning_rate": 0.1}}])
+    spec = parsed(
+        data={"source": "phantom", "imbalance": {"ratio": 20}, "on_unreadable": "skip"},
+        arm=[
+            {"name": "a", "mix": {"name": "mixup", "alpha": 0.3}, "train": {"learning_rate": 0.1}},
+            {"name": "b", "imbalance": {"ratio": 9, "profile": "step", "rare": 0.25}},
+        ],
+    )
     path = tmp_path / "study.toml"
     path.write_text(spec.to_toml())
     assert read_study(path) == spec
@@ -73,7 +79,22 @@ def test_a_file_may_extend_another(tmp_path: Path) -> None:
         ({"train": {"batch_size": 5, "devices": 2}}, ConfigError, "divisible"),
         ({"data": {"source": "folder", "path": "x", "size": 4}}, ConfigError, "8 to 4096"),
         ({"data": {"source": "phantom", "bits": 12}}, ConfigError, "bits"),
-        ({"data": {"source": "phantom", "imbalance": 3}}, UnknownNameError, "imbalance_ratio"),
+        ({"data": {"source": "phantom", "imbalance_ration": 3}}, UnknownNameError, "imbalance_ratio"),
+        ({"data": {"source": "phantom", "imbalance": 3}}, ConfigError, r"expected a table, for example { ratio = 50 }"),
+        (
+            {"data": {"source": "phantom", "imbalance": {"ratio": 9, "profile": "exponental"}}},
+            ConfigError,
+            "exponential",
+        ),
+        ({"data": {"source": "phantom", "imbalance": {"ratoi": 9}}}, UnknownNameError, "did you mean 'ratio'"),
+        (
+            {"data": {"source": "phantom", "imbalance": {"ratio": 9}, "thin": {"counts": {"nevus": 9}}}},
+            ConfigError,
+            "leave one of them out",
+        ),
+        ({"arm": [{"name": "a", "imbalance": {"ratio": 0.1}}]}, ConfigError, "at least 1"),
+        ({"data": {"source": "phantom", "on_unreadable": "ignore"}}, ConfigError, "on_unreadable"),
+        ({"data": {"source": "phantom", "allow_synthetic": ["tset"]}}, ConfigError, "did you mean 'test'"),
     ],
 )
 def test_what_is_wrong_is_named(tables: dict[str, Any], error: type[Exception], words: str) -> None:

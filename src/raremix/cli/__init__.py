@@ -10,11 +10,14 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from raremix import __version__
+from raremix.cli.audit import audit
+from raremix.cli.best import run_for_best
 from raremix.cli.console import (
     RUNS,
     CacheFolder,
     DryRun,
     Json,
+    OnUnreadable,
     Runs,
     Set,
     columns,
@@ -27,8 +30,14 @@ from raremix.cli.console import (
     stopping,
     write_table,
 )
+from raremix.cli.generator import generator
+from raremix.cli.inspect import inspect
+from raremix.cli.maps import maps
+from raremix.cli.recommend import recommend
 from raremix.cli.show import show
-from raremix.core.errors import RaremixError, StoppedError
+from raremix.cli.sources import sources
+from raremix.cli.synthesize import synthesize
+from raremix.core.errors import RaremixError, StoppedError, UsageError
 
 app = typer.Typer(
     name="raremix",
@@ -39,6 +48,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(show)
+app.add_typer(sources)
+app.add_typer(generator)
+app.add_typer(maps)
+app.command()(synthesize)
+app.command()(inspect)
+app.command()(audit)
+app.command()(recommend)
 
 
 @app.command()
@@ -52,6 +68,18 @@ def study(
     settings: Set = None,
     label: Annotated[str | None, typer.Option(help="Label column, if FILE is a table.")] = None,
     group: Annotated[str | None, typer.Option(help="Patient or lesion column, if FILE is a table.")] = None,
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best",
+            help="Choose the simplest arm within one standard error of the best on validation images, open the test "
+            "images once for it, and write how to use it.",
+        ),
+    ] = False,
+    keep_test_closed: Annotated[
+        bool, typer.Option("--keep-test-closed", help="With --best: stop at the choice; no test image is scored.")
+    ] = False,
+    on_unreadable: OnUnreadable = None,
     runs: Runs = RUNS,
     cache: CacheFolder = None,
     as_json: Json = False,
@@ -59,16 +87,22 @@ def study(
 ) -> None:
     """Compare recipes fairly: every arm, every seed, one report. Running it again resumes it.
 
-    FILE is a study file; examples are in the repository's studies/. Given data instead, four recipes are compared: no
-    augmentation, classical augmentation, MixUp, CutMix.
+    FILE is a study file; examples are in the repository's studies/, and raremix recommend writes one for your data.
+    Given data instead, four recipes are compared: no augmentation, classical augmentation, MixUp, CutMix.
 
         raremix study studies/demo.toml
+        raremix study plan.toml --best
         raremix study my_images/ --set train.steps=500
         raremix study labels.csv --label diagnosis --group patient_id
     """
     from raremix.study.defaults import study_of
 
-    spec = study_of(place, settings=[*columns(label, group), *(settings or [])])
+    if keep_test_closed and not best:
+        raise UsageError("--keep-test-closed goes with --best: without it, the arms are compared on the test images")
+    spec = study_of(place, settings=[*columns(label, group, on_unreadable), *(settings or [])])
+    if best and not dry_run:
+        run_for_best(spec, runs=runs, cache=cache, as_json=as_json, keep_test_closed=keep_test_closed)
+        return
     _run(spec, runs=runs, cache=cache, as_json=as_json, dry_run=dry_run)
 
 
@@ -90,6 +124,7 @@ def train(
     label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
     group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
     settings: Set = None,
+    on_unreadable: OnUnreadable = None,
     runs: Runs = RUNS,
     cache: CacheFolder = None,
     as_json: Json = False,
@@ -110,7 +145,12 @@ def train(
     arm = {"name": mix if mix != "none" else augment, "mix": mix, "augment": augment, "sampler": sampler}
     spec = study_of(
         data,
-        settings=[f"train.steps={steps}", f"data.size={size}", *columns(label, group), *(settings or [])],
+        settings=[
+            f"train.steps={steps}",
+            f"data.size={size}",
+            *columns(label, group, on_unreadable),
+            *(settings or []),
+        ],
         model=network,
         arm=[arm],
         study={"seeds": [seed], **({"name": name} if name else {})},
@@ -225,7 +265,7 @@ def report(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["runs", "mixers", "importance", "augmentations", "samplers", "losses", "sources", "metrics"],
+        Literal["runs", "mixers", "importance", "generators", "augmentations", "samplers", "losses", "sources", "metrics"],
         typer.Argument(help="What to list."),
     ] = "runs",
     runs: Runs = RUNS,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,6 +32,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and sa
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all run folders.")]
 CacheFolder = Annotated[
     Path | None, typer.Option("--cache", help="Folder of decoded images. Default: ~/.cache/raremix. Safe to delete.")
+]
+OnUnreadable = Annotated[
+    Literal["refuse", "skip"] | None,
+    typer.Option(
+        "--on-unreadable",
+        help="Files that cannot be read: refuse (the default) names them and stops; skip leaves them out, and lists "
+        "them in quarantine.csv.",
+    ),
 ]
 RUNS = Path("runs")
 
@@ -92,8 +100,8 @@ def progress_bars(*, quiet: bool) -> Iterator[Callable[[str], Progress]]:
         yield open_bar
 
 
-def columns(label: str | None, group: str | None) -> list[str]:
-    found = {"label": label, "group": group}
+def columns(label: str | None, group: str | None, on_unreadable: str | None = None) -> list[str]:
+    found = {"label": label, "group": group, "on_unreadable": on_unreadable}
     return [f"data.{key}={json.dumps(value)}" for key, value in found.items() if value]
 
 

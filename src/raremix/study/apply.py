@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from raremix.config import build
 from raremix.core.errors import HeldOutError, ManifestError, UnknownNameError, UsageError
+from raremix.core.fitted import content_keys, read_fitted
 from raremix.core.types import Progress
-from raremix.data.manifest import Manifest
-from raremix.data.readers import SUFFIXES, decode_image, fit_image, read_bytes
+from raremix.data.manifest import Manifest, listed
+from raremix.data.readers import SUFFIXES, Reading, decode_fitted, has_image_suffix, read_bytes
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.evaluate.decide import decide
 from raremix.evaluate.summary import measure
@@ -47,9 +49,15 @@ class FileImages:
     def _one(self, number: int) -> np.ndarray:
         card = self.card
         name = str(self.paths[number])
-        data = read_bytes(self.paths[number], name=name)
-        pixels = decode_image(data, name=name, keep_alpha=card.channels in {2, 4})
-        fitted = fit_image(pixels, size=card.size, channels=card.channels, bits=card.bits, resize=card.resize)  # pyright: ignore[reportArgumentType]
+        fitted = decode_fitted(
+            read_bytes(self.paths[number], name=name),
+            name=name,
+            size=card.size,
+            channels=card.channels,
+            bits=card.bits,
+            resize=card.resize,  # pyright: ignore[reportArgumentType]
+            reading=build(Reading, card.reading, where="the classifier's reading"),
+        )
         return fitted.transpose(2, 0, 1)
 
 
@@ -62,7 +70,7 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            found += sorted(p for p in place.rglob("*") if has_image_suffix(p) and not p.name.startswith("."))
         elif place.is_file():
             found.append(place)
         else:
@@ -144,6 +152,7 @@ def evaluate_classifier(
     ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
     if not len(ids):
         raise ManifestError(f"the data have no rows in split {split!r}: use --split all for data without splits")
+    _refuse_seen(classifier, manifest, ids)
     logits = predict_logits(
         model,
         FileImages(paths=manifest.paths(ids), card=card),
@@ -166,3 +175,16 @@ def evaluate_classifier(
         resamples=resamples,
     )
     return table, scores
+
+
+def _refuse_seen(classifier: Path, manifest: Manifest, ids: Int[np.ndarray, " m"]) -> None:
+    """Refuse images that a classifier was trained on, whatever they are called here."""
+    seen = (read_fitted(classifier) or {}).get("train")
+    if seen is None:
+        return
+    known = seen.holds(content_keys(manifest.frame["sha256"].gather(manifest.positions(ids))))
+    if known.any():
+        raise HeldOutError(
+            f"{int(known.sum())} of {len(ids)} images are among those that the classifier was trained on (row "
+            f"{listed(ids[known].tolist())}): evaluate it on --split test, or leave these images out"
+        )

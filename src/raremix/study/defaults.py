@@ -60,6 +60,8 @@ def data_table(place: str) -> Table:
     path = Path(place).expanduser()
     if place == "phantom":
         return {"source": "phantom"}
+    if (path / "manifest.parquet").is_file() and (path / "card.json").is_file():
+        return {"source": "manifest", "path": str(path.resolve())}
     if path.is_dir():
         return {"source": "folder", "path": str(path.resolve())}
     if path.suffix in {".csv", ".parquet"} and path.is_file():

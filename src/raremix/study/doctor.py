@@ -45,19 +45,24 @@ def examine(*, cache: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def images_per_second(size: int, *, batch_size: int = 32, steps: int = 2) -> float:
-    """Measure training steps of a ResNet-18 on random images.
+def images_per_second(
+    size: int, *, batch_size: int = 32, steps: int = 2, model: ClassifierSpec | None = None, channels: int = 3
+) -> float:
+    """Measure training steps on random images.
 
     Args:
         size: side of the images in pixels.
         batch_size: images per step.
         steps: timed steps, after one that warms up.
+        model: the network; a ResNet-18 by default.
+        channels: of the images.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = ClassifierSpec().build(num_classes=7, channels=3, size=size, seed=0).to(device)
-    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    images = torch.rand(batch_size, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    spec = model or ClassifierSpec()
+    network = spec.build(num_classes=7, channels=channels, size=size, seed=0).to(device)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    images = torch.rand(batch_size, channels, size, size, device=device).contiguous(memory_format=torch.channels_last)
     targets = torch.zeros(batch_size, dtype=torch.long, device=device)
     bf16 = resolve_precision(TrainSpec()) == "bf16"
     started = 0.0
@@ -66,7 +71,7 @@ def images_per_second(size: int, *, batch_size: int = 32, steps: int = 2) -> flo
             _wait(device)
             started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = torch.nn.functional.cross_entropy(model(images).float(), targets)
+            loss = torch.nn.functional.cross_entropy(network(images).float(), targets)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

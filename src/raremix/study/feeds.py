@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from raremix.core import files
 from raremix.core.errors import ConfigError
+from raremix.core.fitted import FITTED_ON, FittedOn, read_fitted, write_fitted
 from raremix.core.random import torch_seed
 from raremix.core.types import Progress, Stream
+from raremix.study.fitted import check_fitted, rows_of
 from raremix.study.mixers import KeptImportance, kept_importance, make_mixer
 from raremix.study.prepare import Prepared
 from raremix.study.spec import (
@@ -25,7 +27,7 @@ from raremix.train.feed import to_float
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, store
 
 # Raise when the maps of an entry would change for the same settings.
-MAPS_VERSION = 2
+MAPS_VERSION = 3
 
 
 def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, rank: int = 0, ranks: int = 1) -> Feed:
@@ -40,6 +42,11 @@ def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, r
     if streams.pool is not None:
         pool = _feed(spec, prepared, arm, streams.pool, seed=seed, rank=rank, ranks=ranks, repeat=repeat, number=1)
     return _feed(spec, prepared, arm, streams.own, seed=seed, rank=rank, ranks=ranks, repeat=repeat, pool=pool)
+
+
+def rows_fed(feed: Feed) -> Int[np.ndarray, " n"]:
+    """Return the manifest ids of all rows that a feed and its pool draw from, each once."""
+    return np.unique(np.concatenate([feed.ids, *([] if feed.pool is None else [feed.pool.ids])]))
 
 
 def make_guide(
@@ -69,14 +76,21 @@ def make_guide(
 def computed_maps(
     kept: KeptImportance, prepared: Prepared, *, cache: Path, where: str, progress: Progress | None = None
 ) -> UInt8[Tensor, "N 1 g g"]:
-    """Return the maps of all training images, computed once and kept beside the image cache."""
+    """Return the maps of all training images, computed once and kept beside the image cache.
+
+    Raises:
+        CorruptError: if what is kept is damaged.
+        HeldOutError: if what is kept holds maps of other rows than those of train.
+    """
     manifest = prepared.manifest
     ids = manifest.rows("train")
+    used = rows_of(manifest, ids)
     key = files.hash_value([MAPS_VERSION, kept.table, kept.grid, prepared.cache.folder.name, ids.tolist()])
     folder = cache / "importance" / key[:32]
     shape = (int(manifest.ids.max()) + 1, 1, kept.grid, kept.grid)
     if folder.exists():
         files.verify(folder, advice="delete it, and it will be made again")
+        check_fitted({"importance maps": _told(folder)}, manifest, where=str(folder))
         return torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
     draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid)
     targets = np.nan_to_num(manifest.targets(ids))
@@ -89,8 +103,14 @@ def computed_maps(
     files.folder(folder.parent)
     with files.atomic_folder(folder) as draft:
         files.write_bytes(draft / "maps.raw", maps.numpy().tobytes())
-        files.seal(draft, ["maps.raw"])
+        write_fitted(draft, {"train": used})
+        files.seal(draft, ["maps.raw", FITTED_ON])
     return maps
+
+
+def _told(folder: Path) -> dict[str, str | int]:
+    (use, rows), *_ = [*(read_fitted(folder) or {}).items(), ("nothing", FittedOn(keys=np.zeros(0, dtype=np.int64)))]
+    return {"split": use, **rows.facts()}
 
 
 def _feed(

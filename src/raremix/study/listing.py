@@ -10,7 +10,8 @@ from raremix.data.samplers import SAMPLERS
 from raremix.data.sources import SOURCES
 from raremix.evaluate.metrics import METRICS
 from raremix.explain import IMPORTANCE_MAPS
-from raremix.losses import LOSSES
+from raremix.generate import GENERATORS
+from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
 
 
@@ -40,7 +41,8 @@ def list_names(what: str) -> list[dict[str, Any]]:
         "augmentations": AUGMENTATIONS,
         "samplers": SAMPLERS,
         "importance": IMPORTANCE_MAPS,
-        "losses": LOSSES,
+        "generators": GENERATORS,
+        "losses": {**LOSSES, **LOSS_COMBINATIONS},
         "sources": SOURCES,
     }
     return [

@@ -8,10 +8,11 @@ from torch import nn
 
 from raremix.config import Table, build_named, check
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.core.protocols import ImportanceMap, Mixer
+from raremix.core.protocols import ImageTranslator, ImportanceMap, Mixer
 from raremix.core.registry import look_up
 from raremix.explain import IMPORTANCE_MAPS
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS, Method, VariMix
+from raremix.study.generator_use import TRANSLATORS
 
 LEARNING = ("at", "decay", "clean", "area", "margin")
 """Keys of a learned mixer's table that say how it is trained, and not how it mixes."""
@@ -32,7 +33,11 @@ def make_mixer(table: Table, *, where: str, class_counts: tuple[float, ...] | No
         _without_kept_maps({key: value for key, value in table.items() if key not in learning})[0],
         kind="mixer",
         where=where,
-        registries={Mixer: {**MIXERS, **COMBINATIONS}, ImportanceMap: IMPORTANCE_MAPS},
+        registries={
+            Mixer: {**MIXERS, **COMBINATIONS},
+            ImportanceMap: IMPORTANCE_MAPS,
+            ImageTranslator: TRANSLATORS,
+        },
         class_counts=class_counts,
     )
 
@@ -98,7 +103,14 @@ class KeptImportance:
 
     def build(self, *, where: str, model: nn.Module | None = None) -> ImportanceMap:
         """Build the importance map, for a classifier where it asks for one."""
-        return build_named(IMPORTANCE_MAPS, self.table, kind="importance map", where=where, model=model)
+        return build_named(
+            IMPORTANCE_MAPS,
+            self.table,
+            kind="importance map",
+            where=where,
+            registries={ImageTranslator: TRANSLATORS},
+            model=model,
+        )
 
     def check(self, *, where: str) -> None:
         """Refuse keys that the map does not know; one that asks for a classifier is built once there is one."""

@@ -11,8 +11,12 @@ from jaxtyping import Float, Int
 
 from raremix.core import files
 from raremix.core.errors import CorruptError
+from raremix.core.types import Split
 from raremix.data.manifest import Manifest
 from raremix.study.spec import StudySpec
+
+LATER = "test"
+"""Folder beside a job's `result`, with predictions of test images that were not opened when it was trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,7 @@ class Outcome:
     Attributes:
         facts: `result.json`.
         timing: `timing.json`.
-        predictions: logits and scores by manifest id, validation and test.
+        predictions: logits and scores by manifest id, validation and, once its rows were opened, test.
         history: the log.
         folder: the job's folder.
     """
@@ -44,6 +48,10 @@ class Outcome:
         files.verify(result, advice=f"delete the folder {result} and run the study again")
         try:
             predictions = pl.read_parquet(result / "predictions.parquet")
+            if (folder / LATER).is_dir():
+                files.verify(folder / LATER, advice=f"delete the folder {folder / LATER} and run the study again")
+                later = pl.read_parquet(folder / LATER / "predictions.parquet")
+                predictions = pl.concat([predictions, later])
         except (OSError, pl.exceptions.PolarsError) as error:
             raise CorruptError(f"{result} is damaged ({error}): delete the folder and run the study again") from None
         return cls(
@@ -57,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestRows:
-    """The test rows of a study as arrays: the truth, and what every arm said.
+    """The test (or validation) rows of a study as arrays: the truth, and what every arm said.
 
     Attributes:
         ids: manifest ids.
@@ -78,14 +86,20 @@ class TestRows:
     seeds: dict[str, list[int]]
 
 
-def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome]) -> TestRows:
-    """Line up what every arm and seed said about every test row.
+def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome], *, split: Split = "test") -> TestRows:
+    """Line up what every arm and seed said about every row of a split.
 
     Where the study has folds, the out-of-fold predictions of a seed are pooled, each with its fold's thresholds; a seed
     counts once all its folds are there.
+
+    Args:
+        spec: the study.
+        manifest: its data, of any fold.
+        outcomes: the results that are there.
+        split: "test" or "validation"; with folds, every row is a test row once.
     """
     classes = manifest.card.classes
-    ids = np.sort(manifest.ids if spec.folds is not None else manifest.rows("test"))
+    ids = np.sort(manifest.ids if spec.folds is not None else manifest.rows(split))
     positions = manifest.positions(ids)
     scores: dict[str, np.ndarray] = {}
     thresholds: dict[str, np.ndarray] = {}
@@ -98,7 +112,7 @@ def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome]
                 continue
             values, limit = np.full((len(ids), len(classes)), np.nan), np.full((len(ids), len(classes)), np.nan)
             for part in parts:
-                test = part.predictions.filter(pl.col("split") == "test")
+                test = part.predictions.filter(pl.col("split") == ("test" if spec.folds is not None else split))
                 place = np.searchsorted(ids, test["id"].to_numpy())
                 values[place] = test.select(f"score:{name}" for name in classes).to_numpy()
                 limit[place] = part.facts["thresholds"]

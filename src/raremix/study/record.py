@@ -21,9 +21,11 @@ from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
+from raremix.study.fitted import told
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
-from raremix.study.prepare import Prepared
+from raremix.study.prepare import Prepared, of_arm
+from raremix.study.rarity import describe_quarantine, describe_rarity
 from raremix.study.spec import StudySpec
 
 PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
@@ -60,7 +62,7 @@ def gather(
     first = next(iter(prepared.values()))
     manifest, card = first.manifest, first.manifest.card
     metric = spec.primary_metric(card.task)
-    rows = collect(spec, manifest, outcomes)
+    rows = collect(spec, first.untouched, outcomes)
     arms = [arm for arm in spec.arms if arm.name in rows.scores]
     openings = _count_openings(folder, sorted(o.facts["key"] for o in outcomes.values()))
     record: dict[str, Any] = {
@@ -78,8 +80,9 @@ def gather(
             "missing": [f"{name}: {failed[name]}" if name in failed else name for name in missing],
         },
         "data": _describe_data(spec, first),
-        "arms": [_describe_arm(spec, arm.name, outcomes) for arm in spec.arms],
+        "arms": [_describe_arm(spec, arm.name, outcomes, first) for arm in spec.arms],
         "decidable": dict(decidable),
+        "fitted_on": told({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
         "history": [_history(outcome, metric) for outcome in outcomes.values()],
         "warnings": _warnings(first, outcomes),
         "spec": spec.to_toml(),
@@ -283,11 +286,14 @@ def _describe_data(spec: StudySpec, prepared: Prepared) -> dict[str, Any]:
         "bands": dict(zip(card.classes, bands(train.astype(np.float64)), strict=True)),
         "manifest_hash": manifest.hash(),
         "thinned": prepared.thinned,
+        "rarity": describe_rarity(prepared, spec.data.imbalance),
+        "quarantine": describe_quarantine(prepared),
     }
 
 
-def _describe_arm(spec: StudySpec, name: str, outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:
+def _describe_arm(spec: StudySpec, name: str, outcomes: Mapping[Any, Outcome], prepared: Prepared) -> dict[str, Any]:
     mine = [o for job, o in outcomes.items() if job.arm == name]
+    arm = spec.arm(name)
     return {
         "name": name,
         "settings": spec.arm(name).settings(),
@@ -300,6 +306,7 @@ def _describe_arm(spec: StudySpec, name: str, outcomes: Mapping[Any, Outcome]) -
             ]
             for o in mine
         },
+        "rarity": None if arm.imbalance is None else describe_rarity(of_arm(prepared, arm), arm.imbalance),
     }
 
 

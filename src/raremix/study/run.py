@@ -12,18 +12,24 @@ from typing import Any
 
 from raremix.core import files
 from raremix.core.errors import RaremixError, StoppedError
-from raremix.core.types import Progress
+from raremix.core.types import Progress, Split
 from raremix.evaluate.compare import MIN_SEEDS
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
+from raremix.study.fitted import check_fitted
 from raremix.study.jobs import Job, make_job, run_job
+from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome
-from raremix.study.prepare import Prepared, prepare
+from raremix.study.prepare import Prepared, of_arm, prepare
 from raremix.study.record import gather, rankable_labels, write_record
 from raremix.study.spec import StudySpec
+from raremix.study.tasks import check_recipe
 
 Say = Callable[[str], None]
+
+QUARANTINE = "quarantine.csv"
+"""The file of a run folder that lists what could not be read."""
 
 FOREIGN = (RuntimeError, ValueError, AssertionError, MemoryError)
 """What networks raise when they do not fit their images or the machine: such a job fails, the others go on."""
@@ -75,10 +81,14 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
     Raises:
         GuardError: if the data would mislead.
         DataError: if files or tables do not fit.
+        ConfigError: if an arm's loss does not go with its classifier or its images.
     """
     folder = runs / spec.name
     folds: list[int | None] = [None] if spec.folds is None else list(range(spec.folds))
     prepared = {fold: prepare(spec, cache=cache, fold=fold, progress=progress) for fold in folds}
+    for arm in spec.arms:
+        for part in prepared.values():
+            check_recipe(spec, arm, part)
     jobs = tuple(
         make_job(spec, prepared[fold], arm=arm, seed=seed, fold=fold)
         for seed in spec.seeds
@@ -94,7 +104,7 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
 def smallest_decidable(spec: StudySpec, prepared: dict[int | None, Prepared]) -> dict[str, Any]:
     """Say which difference of the primary metric the test rows can decide, before anything is trained."""
     first = next(iter(prepared.values()))
-    manifest, task = first.manifest, first.manifest.card.task
+    manifest, task = first.untouched, first.manifest.card.task
     # With folds every row is tested once.
     ids = manifest.ids if spec.folds is not None else manifest.rows("test")
     groups = manifest.frame["group"].gather(manifest.positions(ids)).to_numpy()
@@ -159,33 +169,80 @@ def run_study(
         make = progress or (lambda title: lambda what, done, total: None)
         plan = plan or plan_study(spec, runs=runs, cache=cache, progress=make("Reading images"))
         say(str(plan.decidable["text"]))
-        failed: dict[str, str] = {}
-        for number, job in enumerate(plan.jobs, start=1):
-            where = job_folder(folder, job)
-            if (where / "result").is_dir():
-                files.remove_folder(where / "checkpoints")
-                files.remove_file(where / "error.txt")
-                continue
-            title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")
-            try:
-                run_job(
-                    spec,
-                    plan.prepared[job.fold],
-                    job,
-                    folder=where,
-                    cache=cache,
-                    progress=make(f"[{number}/{len(plan.jobs)}] {title}"),
-                    should_stop=should_stop,
-                )
-            except StoppedError:
-                raise
-            except (RaremixError, *FOREIGN) as error:
-                is_ours = isinstance(error, RaremixError)
-                failed[job.folder_name] = reason = str(error) if is_ours else _first_line(error)
-                if not is_ours:
-                    files.write_text(where / "error.txt", traceback.format_exc())
-                say(f"{title} failed: {reason}")
+        failed = train_all(spec, plan, cache=cache, make=make, say=say, should_stop=should_stop)
+        for job in plan.jobs:
+            open_test_rows(spec, plan.prepared[job.fold], job, folder=job_folder(folder, job))
         return finish_study(spec, plan, failed=failed, progress=make("Gathering evidence"))
+
+
+def write_quarantine(folder: Path, plan: StudyPlan, *, say: Say) -> None:
+    """List the files that were left out since they cannot be read in `quarantine.csv`; remove an older list."""
+    table = next(iter(plan.prepared.values())).quarantine
+    path = folder / QUARANTINE
+    if table is None:
+        files.remove_file(path)
+        return
+    # With folds, a row is of another split in each of them.
+    files.write_csv(path, table if None in plan.prepared else table.drop("split"))
+    count = (
+        "1 file that cannot be read was" if table.height == 1 else f"{table.height:,} files that cannot be read were"
+    )
+    say(f"{count} left out: {path}")
+
+
+def train_all(
+    spec: StudySpec,
+    plan: StudyPlan,
+    *,
+    cache: Path,
+    make: Callable[[str], Progress],
+    splits: Sequence[Split] = ("validation", "test"),
+    say: Say = lambda text: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, str]:
+    """Train what has no result yet; the caller holds the run folder's claim.
+
+    Args:
+        spec: the study.
+        plan: its jobs.
+        cache: the cache folder.
+        make: makes the progress callback of a stretch of work from its title.
+        splits: whose images are scored.
+        say: called with what a reader should know.
+        should_stop: asked after every training step.
+
+    Returns:
+        The jobs that failed, with the reason.
+    """
+    write_quarantine(plan.folder, plan, say=say)
+    failed: dict[str, str] = {}
+    for number, job in enumerate(plan.jobs, start=1):
+        where = job_folder(plan.folder, job)
+        if (where / "result").is_dir():
+            files.remove_folder(where / "checkpoints")
+            files.remove_file(where / "error.txt")
+            continue
+        title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")
+        try:
+            run_job(
+                spec,
+                plan.prepared[job.fold],
+                job,
+                folder=where,
+                cache=cache,
+                splits=splits,
+                progress=make(f"[{number}/{len(plan.jobs)}] {title}"),
+                should_stop=should_stop,
+            )
+        except StoppedError:
+            raise
+        except (RaremixError, *FOREIGN) as error:
+            is_ours = isinstance(error, RaremixError)
+            failed[job.folder_name] = reason = str(error) if is_ours else _first_line(error)
+            if not is_ours:
+                files.write_text(where / "error.txt", traceback.format_exc())
+            say(f"{title} failed: {reason}")
+    return failed
 
 
 def finish_study(
@@ -193,6 +250,9 @@ def finish_study(
 ) -> StudyResult:
     """Gather the results that are there into the record, and write the report."""
     outcomes = load_outcomes(plan.folder, plan.jobs)
+    for job, outcome in outcomes.items():
+        manifest = of_arm(plan.prepared[job.fold], spec.arm(job.arm)).manifest
+        check_fitted(outcome.facts.get("fitted_on", {}), manifest, where=str(outcome.folder))
     missing = [job.folder_name for job in plan.jobs if job not in outcomes]
     record = gather(
         spec,

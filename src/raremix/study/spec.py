@@ -14,76 +14,25 @@ from raremix.core.protocols import Loss, Source
 from raremix.core.registry import look_up
 from raremix.core.types import Task
 from raremix.data.augment import AUGMENTATIONS
+from raremix.data.imbalance import Imbalance
 from raremix.data.samplers import SAMPLERS
 from raremix.data.sources import SOURCES
 from raremix.evaluate.metrics import METRICS
-from raremix.losses import LOSSES
+from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.models import ClassifierSpec
+from raremix.study.data_tables import DataSpec, SplitSpec, imbalance_of, read_data_table
+from raremix.study.generator_use import located
 from raremix.study.mixers import check_mixer, make_mixer
 from raremix.train import TrainSpec
 
 PARTS = ("mix", "augment", "sampler", "loss")
 """The tables that an arm may set; the same tables at the top of the file are the defaults of every arm."""
 
+OWN = ("name", "model", "train", "imbalance")
+"""What only an arm may hold, and what its changes to [model] and [train] are."""
+
 FIXED = ("steps", "batch_size", "devices", "accelerator", "validations", "metric")
 """Keys of [train] that no arm may change: they would make the comparison unfair."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitSpec:
-    """The [split] table: how rows without a split are divided, always by group and stratified by class.
-
-    Attributes:
-        validation: share of the groups that chooses epochs, thresholds and temperature.
-        test: share that is opened once; unused where the data bring a test split.
-        seed: of the division; it is the same for every arm and seed.
-    """
-
-    validation: float = 0.15
-    test: float = 0.2
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThinSpec:
-    """The [data.thin] table: make classes rare on purpose, in the training split only.
-
-    Attributes:
-        counts: training images to keep, by class; the others keep all.
-        classes: classes that keep one training image to `ratio` others.
-        ratio: see `classes`.
-        imbalance_ratio: exponential long tail over all classes, largest over smallest.
-        seed: which images stay.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    ratio: float = 9.0
-    imbalance_ratio: float | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSpec:
-    """The [data] table without the source's own keys: how images are prepared.
-
-    Attributes:
-        size: side of the square images in pixels.
-        channels: 1 to 4; by default what the files hold.
-        bits: 8 or 16.
-        resize: "pad" keeps the whole image, "crop" fills the square, "stretch" ignores the aspect.
-        subgroups: columns by which results are broken down (sex, age_band, device ...).
-        thin: classes made rare on purpose.
-        cache: folder of decoded images; by default the user's cache folder.
-    """
-
-    size: int = 64
-    channels: int | None = None
-    bits: Literal[8, 16] = 8
-    resize: Literal["pad", "crop", "stretch"] = "pad"
-    subgroups: tuple[str, ...] = ()
-    thin: ThinSpec | None = None
-    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +44,7 @@ class ArmSpec:
         mix, augment, sampler, loss: tables with a name.
         model: changes to [model].
         train: changes to [train] (learning rate, weight decay ...; not the budget).
+        imbalance: the arm's own long tail, in place of that of [data], for a study of rarity itself.
     """
 
     name: str
@@ -104,6 +54,7 @@ class ArmSpec:
     loss: Table
     model: Table = field(default_factory=dict)
     train: Table = field(default_factory=dict)
+    imbalance: Imbalance | None = None
 
     def settings(self) -> Table:
         """Return what the arm is made of, for tables and keys."""
@@ -241,18 +192,15 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
         if key not in known:
             raise UnknownNameError("table of the study file", key, known)
     study = build(_StudyTable, table.get("study", {}), where="study")
-    own = {key: value for key, value in table.get("data", {}).items() if key in DataSpec.__slots__}
-    source_table = _absolute({k: v for k, v in table.get("data", {}).items() if k not in own}, base)
-    if isinstance(own.get("thin"), dict):
-        own["thin"] = build(ThinSpec, own["thin"], where="data.thin")
-    data = build(DataSpec, own, where="data")
+    data, source_table = read_data_table(table.get("data", {}))
+    source_table = _absolute(source_table, base)
     rest = dict(source_table)
     make = look_up(SOURCES, rest.pop("source", "phantom"), kind="data source")
     columns = tuple("age" if name == "age_band" else name for name in data.subgroups)
     source = build(make, rest, where="data", size=data.size, attributes=columns)
     model = build(ClassifierSpec, _absolute(table.get("model", {}), base), where="model")
     train = build(TrainSpec, table.get("train", {}), where="train")
-    arms = _arms(table)
+    arms = _arms(located(table, base), base)
     reference = study.reference or arms[0].name
     spec = StudySpec(
         name=study.name,
@@ -282,12 +230,29 @@ def augmentation_of(arm: ArmSpec, *, modality: str) -> Any:
     )
 
 
-def loss_of(arm: ArmSpec, *, task: Task, class_counts: tuple[float, ...]) -> Loss:
-    """Build an arm's loss; `name = "auto"` is binary cross-entropy for multilabel tasks, else cross-entropy."""
+def loss_of(
+    arm: ArmSpec, *, task: Task, class_counts: tuple[float, ...], labelled_counts: tuple[float, ...] | None = None
+) -> Loss:
+    """Build an arm's loss; `name = "auto"` is binary cross-entropy for multilabel tasks, else cross-entropy.
+
+    Args:
+        arm: the recipe.
+        task: what the columns mean.
+        class_counts: training images per class.
+        labelled_counts: training images in which each class is known; all of them by default.
+    """
     table = dict(arm.loss)
     if table.get("name", "auto") == "auto":
         table["name"] = "binary_cross_entropy" if task == "multilabel" else "cross_entropy"
-    return build_named(LOSSES, table, kind="loss", where=f"arm.{arm.name}.loss", class_counts=class_counts)
+    return build_named(
+        {**LOSSES, **LOSS_COMBINATIONS},
+        table,
+        kind="loss",
+        where=f"arm.{arm.name}.loss",
+        registries={Loss: LOSSES},
+        class_counts=class_counts,
+        labelled_counts=labelled_counts or (sum(class_counts),) * len(class_counts),
+    )
 
 
 def sampler_of(arm: ArmSpec, *, targets: Any, seed: int) -> Any:
@@ -309,7 +274,7 @@ class _StudyTable:
     threshold: Literal["youden", "f1", "half"] = "youden"
 
 
-def _arms(table: Table) -> tuple[ArmSpec, ...]:
+def _arms(table: Table, base: Path) -> tuple[ArmSpec, ...]:
     entries = table.get("arm", [{"name": "baseline"}])
     if not isinstance(entries, list) or not entries:
         raise ConfigError("expected at least one [[arm]] with a name")
@@ -329,13 +294,14 @@ def _arms(table: Table) -> tuple[ArmSpec, ...]:
             tables[part] = (
                 {"name": chosen} if isinstance(chosen, str) else check(chosen, Table, where=f"arm.{name}.{part}")
             )
-        for key in set(entry) - {"name", "model", "train", *PARTS}:
-            raise UnknownNameError(f"key of arm {name}", key, ["name", "model", "train", *PARTS])
+        for key in set(entry) - {*OWN, *PARTS}:
+            raise UnknownNameError(f"key of arm {name}", key, [*OWN, *PARTS])
         train = check(entry.get("train", {}), Table, where=f"arm.{name}.train")
         for key in set(train) & set(FIXED):
             raise ConfigError(f"arm.{name}.train.{key}: every arm gets the same {key}; set it in [train]")
-        model = check(entry.get("model", {}), Table, where=f"arm.{name}.model")
-        arms.append(ArmSpec(name=name, model=model, train=train, **tables))
+        model = _absolute(check(entry.get("model", {}), Table, where=f"arm.{name}.model"), base)
+        imbalance = imbalance_of(entry.get("imbalance"), where=f"arm.{name}.imbalance")
+        arms.append(ArmSpec(name=name, model=model, train=train, imbalance=imbalance, **tables))
     return tuple(arms)
 
 
@@ -402,7 +368,9 @@ def check_train(train: TrainSpec, *, where: str) -> None:
 
 def _absolute(table: Table, base: Path) -> Table:
     resolved = dict(table)
-    for key in ("path", "groups", "weights"):
+    if isinstance(resolved.get("head"), dict):
+        resolved["head"] = _absolute(resolved["head"], base)
+    for key in ("path", "groups", "weights", "vectors"):
         value = resolved.get(key)
         if isinstance(value, str) and not Path(value).expanduser().is_absolute():
             resolved[key] = str((base / value).resolve())

@@ -1,0 +1,168 @@
+"""Look at data that nobody described: guess the columns, load, measure, and take the fingerprint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raremix.core.errors import LeakageError
+from raremix.core.types import Progress
+from raremix.data.manifest import Manifest
+from raremix.models import ClassifierSpec
+from raremix.study.doctor import images_per_second
+from raremix.study.fingerprint import Fingerprint, take_fingerprint
+from raremix.study.guess import ACQUISITION, SUBGROUPS, Guess, group_pattern, guess_data
+from raremix.study.look import look_at
+from raremix.study.rules import Rules, read_rules
+from raremix.study.shape import first_size
+from raremix.study.spec import StudySpec, parse_study, read_study
+from raremix.study.weights import Weights, find_weights, read_weights
+
+Measure = Callable[[int, ClassifierSpec, int], float]
+"""Image side, network, channels -> seconds of a training step per image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What is known about data before a plan is made.
+
+    Attributes:
+        guess: the [data] table with its reasons.
+        fingerprint: what the plan depends on.
+    """
+
+    guess: Guess
+    fingerprint: Fingerprint
+
+
+def survey(
+    place: str,
+    *,
+    cache: Path,
+    settings: Sequence[str] = (),
+    weights: Path | None = None,
+    measure: Measure | None = None,
+    progress: Callable[[str], Progress] = lambda title: lambda what, done, total: None,
+) -> Survey:
+    """Take the fingerprint of a place.
+
+    Args:
+        place: a folder, a table, an .npz, "phantom", or a study file, whose [data] is taken.
+        cache: the cache folder.
+        settings: overrides as `key.of.table=value`.
+        weights: pretrained weights to use; others are looked for.
+        measure: times a training step; None measures on this machine.
+        progress: makes the progress callback of a stretch of work from its title.
+
+    Raises:
+        UsageError, DataError, GuardError: if the data cannot be used as they are.
+    """
+    rules = read_rules()
+    guess = _from_study(place, settings) if Path(place).suffix == ".toml" else guess_data(place, settings=settings)
+    manifest, guess = _load(guess, cache=cache, progress=progress("Reading images"))
+    look = look_at(manifest, progress=progress("Looking at images"))
+    places = [Path.cwd(), Path(place).expanduser() if place != "phantom" else Path.cwd()]
+    found = (read_weights(weights),) if weights is not None else find_weights(places)
+    names_groups = _names_groups(guess, manifest)
+    pattern = None if names_groups else _proposed(manifest, rules)
+    accelerated = torch.cuda.is_available()
+    size = first_size(look.side, has_weights=bool(found), accelerated=accelerated, rules=rules)
+    channels = 3 if bool(look.colour.any()) else 1
+    network = found[0] if found else None
+    seconds = measure_sizes(
+        size, network=network, channels=channels, rules=rules, measure=measure or time_step, progress=progress("Timing")
+    )
+    fingerprint = take_fingerprint(
+        manifest,
+        look,
+        shares={"validation": rules["F2"]["validation"], "test": rules["F2"]["test"]},
+        named_groups=names_groups,
+        proposed_group=pattern,
+        weights=found,
+        seconds_per_image=seconds,
+        accelerated=accelerated,
+    )
+    return Survey(guess=guess, fingerprint=fingerprint)
+
+
+def measure_sizes(
+    size: int, *, network: Weights | None, channels: int, rules: Rules, measure: Measure, progress: Progress
+) -> dict[int, float]:
+    """Time a training step at half of a size, at the size, and at R4's multiple of it.
+
+    Args:
+        size: side of the plan's images.
+        network: whose weights are at hand, or None for the network from scratch.
+        channels: of the images.
+        rules: the table.
+        measure: times one size.
+        progress: called after each size.
+    """
+    spec = ClassifierSpec(name=rules["R5"]["network"])
+    if network is not None:
+        # The standard stem is what weights are loaded into; the numbers in it do not change the time.
+        spec = ClassifierSpec(name=network.name, stem="standard", options=dict(network.options))
+    sizes = sorted({max(8, size // 2), size, rules["R4"]["factor"] * size})
+    seconds = {}
+    for number, side in enumerate(sizes, start=1):
+        seconds[side] = measure(side, spec, channels)
+        progress("timing a step", number, len(sizes))
+    return seconds
+
+
+def time_step(size: int, network: ClassifierSpec, channels: int) -> float:
+    """Measure a training step on this machine; small batches on a CPU, where time grows evenly with the images."""
+    batch = 64 if torch.cuda.is_available() else max(2, min(16, 16 * 64 * 64 // size**2))
+    return 1 / images_per_second(size, batch_size=batch, model=network, channels=channels)
+
+
+def _load(guess: Guess, *, cache: Path, progress: Progress) -> tuple[Manifest, Guess]:
+    """Load the data; where a MedMNIST file's own split leaks, have its training images split anew."""
+    try:
+        manifest = _spec(guess).source.load(cache=cache, progress=progress)
+    except LeakageError as error:
+        if guess.table.get("source") != "medmnist" or guess.table.get("resplit"):
+            raise
+        table = {**guess.table, "resplit": True}
+        reason = "the official training and validation images leak into each other, so these two are split anew"
+        note = f"The official split leaks ({str(error).partition(': ')[2].partition(':')[0]}): see resplit."
+        guess = replace(guess, table=table, reasons={**guess.reasons, "resplit": reason}, notes=(*guess.notes, note))
+        manifest = _spec(guess).source.load(cache=cache, progress=progress)
+    known = [name for name in manifest.attributes if name.lower() in {*SUBGROUPS, *ACQUISITION}]
+    if known and "subgroups" not in guess.table:
+        reasons = {**guess.reasons, "subgroups": "the data have these columns: results are broken down by them"}
+        guess = replace(guess, table={**guess.table, "subgroups": known}, reasons=reasons)
+    return manifest, guess
+
+
+def _spec(guess: Guess) -> StudySpec:
+    return parse_study({"study": {"name": "survey"}, "data": guess.table}, base=Path.cwd())
+
+
+def _from_study(place: str, settings: Sequence[str]) -> Guess:
+    spec = read_study(Path(place), settings=settings)
+    own = {"size", "channels", "cache"}
+    kept: dict[str, Any] = {"resize": spec.data.resize, "subgroups": list(spec.data.subgroups)}
+    table = {**spec.source_table, **{key: value for key, value in kept.items() if key not in own and value}}
+    table.setdefault("source", "phantom")
+    split_keys = tuple(key for key in ("split", "split_values") if key in table)
+    return Guess(table=table, reasons=dict.fromkeys(table, f"as in {place}"), split_keys=split_keys)
+
+
+def _names_groups(guess: Guess, manifest: Manifest) -> bool:
+    if guess.table.get("source") == "phantom" or "group" in guess.table or "groups" in guess.table:
+        return True
+    return manifest.frame["group"].n_unique() < len(manifest)
+
+
+def _proposed(manifest: Manifest, rules: Rules) -> str | None:
+    rule = rules["R2"]
+    found = group_pattern(
+        [path.rsplit("/", 1)[-1] for path in manifest.frame["path"]],
+        least=rule["images_per_group_from"],
+        most=rule["images_per_group_to"],
+        groups=rule["groups_from"],
+    )
+    return None if found is None else found[0]
