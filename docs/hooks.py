@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-LISTED = {"Methods": "methods", "Importance maps": "importance"}
+from raremix.study.rules import arms_as_markdown, cuts_as_markdown, rules_as_markdown
+
+LISTED = {"Methods": "methods", "Importance maps": "importance", "Generators": "generate", "Losses": "losses"}
 
 
 def on_config(config: Any) -> Any:
@@ -15,6 +17,15 @@ def on_config(config: Any) -> Any:
                 pages = sorted(docs.glob(f"{folder}/*.md"), key=_title)
                 entry[section] = [{_title(page): f"{folder}/{page.name}"} for page in pages]
     return config
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put the table of rules, as the program reads it, into its page."""
+    if page.file.src_uri != "recommend.md":
+        return markdown
+    for name, table in (("rules", rules_as_markdown), ("arms", arms_as_markdown), ("cuts", cuts_as_markdown)):
+        markdown = markdown.replace(f"<!-- {name} -->", table())
+    return markdown
 
 
 def _title(page: Path) -> str:
