@@ -204,7 +204,10 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
     fabric.barrier()
     log.rewind(first)
 
-    def save(step: int) -> None:
+    def save(step: int, losses: Mapping[str, Tensor]) -> None:
+        # What is not finite would be the newest checkpoint, and the last good one lost with the next.
+        _finite(losses, step, folder)
+        _finite_weights(task, step, folder)
         if fabric.is_global_zero:
             log.sync()
             snapshot = _snapshot(step, task, averages, optimizers, best)
@@ -236,12 +239,12 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
             seconds, done = seconds + time.perf_counter() - started, done + 1
 
             if (step + 1) % log_every == 0 or step + 1 == spec.steps:
-                log.add(step + 1, _finite(losses, step + 1) | {"rate": factor})
+                log.add(step + 1, _finite(losses, step + 1, folder) | {"rate": factor})
             if step + 1 in validate_at and validate is not None:
-                _validate(task, averages, best, step + 1, validate, metric, fabric, log)
+                _validate(task, averages, best, step + 1, validate, metric, fabric, log, folder)
             stopping = fabric.broadcast(should_stop()) if fabric.world_size > 1 else should_stop()
             if (step + 1 in save_at and step + 1 < spec.steps) or stopping:
-                save(step + 1)
+                save(step + 1, losses)
             if progress is not None:
                 progress("training", step + 1, spec.steps)
             if stopping:
@@ -250,6 +253,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
 
     log.close()
     if not best.weights:
+        _finite_weights(task, spec.steps, folder)
         best = _Best(step=spec.steps, value=best.value, weights=_kept(task, averages))
     return FitResult(
         best_step=best.step,
@@ -306,12 +310,25 @@ def _to_device(batch: Batch, fabric: Fabric, *, channels_last: bool) -> Batch:
     return batch.to(fabric.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _finite(losses: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
+def _finite(losses: Mapping[str, Tensor | float], step: int, folder: Path) -> dict[str, float]:
     values = {name: float(value) for name, value in losses.items()}
     for name, value in values.items():
         if not math.isfinite(value):
-            raise RunError(f"{name} is {value} at step {step}: lower [train] learning_rate, or set precision = '32'")
+            raise _broken(f"{name} is {value}", step, folder)
     return values
+
+
+def _finite_weights(task: Trainable, step: int, folder: Path) -> None:
+    for name, module in task.modules.items():
+        for key, value in checkpoint.plain_state(module).items():
+            if not bool(torch.isfinite(value).all()):
+                raise _broken(f"the weight {key} of the {name} is not finite", step, folder)
+
+
+def _broken(what: str, step: int, folder: Path) -> RunError:
+    kept = [path.name for path in checkpoint.checkpoints(folder / "checkpoints")]
+    good = f"; the last good checkpoint is {folder / 'checkpoints' / kept[-1]}" if kept else ""
+    return RunError(f"{what} at step {step}: lower [train] learning_rate, or set precision = '32'{good}")
 
 
 def _moments(steps: int, count: int) -> frozenset[int]:
@@ -329,6 +346,7 @@ def _validate(
     metric: str | None,
     fabric: Fabric,
     log: Log,
+    folder: Path,
 ) -> None:
     scored = {name: averages.get(name, module) for name, module in task.modules.items()}
     training = {name: module.training for name, module in scored.items()}
@@ -339,7 +357,7 @@ def _validate(
     for name, module in scored.items():
         module.train(training[name])
     values = fabric.broadcast(values)
-    log.add(step, _finite({f"validation/{name}": value for name, value in values.items()}, step))
+    log.add(step, _finite({f"validation/{name}": value for name, value in values.items()}, step, folder))
     if metric is None:
         return
     value = values[metric]
