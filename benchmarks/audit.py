@@ -7,6 +7,8 @@ are installed here. Both look at the same folder, in turn, and again; wall-clock
 processes) are reported, best of the turns, and each from the folder's name to the finished result: cleanvision's all
 issues, and its duplicates only; raremix's whole audit with its page, once with an empty cache and once repeated.
 
+How alike different pictures are: pairs whose hashes are near, compared at 64 x 64 pixels in both ways.
+
 Planted copies: images of each set, changed in one known way and saved as JPEG of quality 90 beside the originals. Found
 means: reported as exact or near-duplicate of its original. Pairs that were not planted are counted as false.
 
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2, help="turns of each contestant")
     parser.add_argument("--json", type=Path, default=NUMBERS / "audit.json", help="where the numbers are written")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the peer lives")
+    parser.add_argument("--only", nargs="+", choices=["apart", "planted", "speed", "large"], help="parts to measure")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
@@ -60,12 +63,18 @@ def main() -> None:
     from raremix.core import files
 
     result = files.read_json(options.json) if options.json.is_file() else {}
+    parts: dict[str, Callable[[], object]] = {}
     if options.data is not None:
         root = options.data.resolve()
-        result["speed"] = [row for name in SETS for row in speed(name, root, turns=options.turns)]
-        result["planted"] = [row for name in SETS for row in planted(name, root)]
+        parts["apart"] = lambda: [apart(name, root) for name in (*SETS, "RetinaMNIST")]
+        parts["planted"] = lambda: [row for name in SETS for row in planted(name, root)]
+        parts["speed"] = lambda: [row for name in SETS for row in speed(name, root, turns=options.turns)]
     if options.rows:
-        result["large"] = large(options.rows)
+        parts["large"] = lambda: large(options.rows)
+    for part, measure in parts.items():
+        if part in (options.only or parts):
+            result[part] = measure()
+            files.write_json(options.json.resolve(), result)
     result["machine"] = machine(threads=os.cpu_count() or 1)
     result["versions"] = {name: importlib.metadata.version(name) for name in ("cleanvision", "pillow", "numpy")}
     files.write_json(options.json.resolve(), result)
@@ -205,6 +214,40 @@ def planted(name: str, root: Path) -> list[dict[str, object]]:
     return rows
 
 
+def apart(name: str, root: Path) -> dict[str, object]:
+    """Measure how alike different pictures with near hashes are, by plain correlation and beyond the average image."""
+    from raremix.data.audit import look_at_all, near_pairs, perceptual_hashes
+    from raremix.data.audit.copies import average_image, compare
+    from raremix.data.guards import suspended
+    from raremix.data.sources import MedMNIST, Table
+
+    with tempfile.TemporaryDirectory() as place, suspended():
+        cache = Path(place)
+        if name in SETS:
+            folder, columns = SETS[name]
+            source = Table(path=root / folder / "labels.csv", images_root="images", label=columns["label"])
+            manifest = source.load(cache=cache)
+        else:
+            manifest = MedMNIST(path=root / "medmnist" / "retinamnist.npz").load(cache=cache)
+        looks = look_at_all(manifest, cache=cache)
+        thumbnails = looks.thumbnails
+        pairs = np.concatenate([np.zeros((0, 2), np.int64), *near_pairs(perceptual_hashes(thumbnails), radius=7)])
+        content = looks.frame["sha256"].to_numpy()
+        pairs = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
+        average = average_image(thumbnails)
+        beyond = compare(manifest, pairs, average)
+        plain = compare(manifest, pairs, np.zeros_like(average))
+    return {
+        "set": name,
+        "pairs with near hashes": len(pairs),
+        "plain, highest": float(plain.max()),
+        "plain, above .98": int((plain >= 0.98).sum()),
+        "beyond the average, highest": float(beyond.max()),
+        "beyond the average, above .93": int((beyond >= 0.93).sum()),
+        "beyond the average, above .98": int((beyond >= 0.98).sum()),
+    }
+
+
 def large(count: int) -> dict[str, object]:
     """Make files up, and audit them in a process of its own, twice."""
     with tempfile.TemporaryDirectory() as place:
@@ -269,7 +312,11 @@ def report(result: dict[str, object]) -> None:
     from rich.table import Table
 
     console = Console(width=max(120, Console().width))
-    for key, title in (("speed", "seconds"), ("planted", "planted copies found")):
+    for key, title in (
+        ("apart", "how alike different pictures are"),
+        ("planted", "planted copies found"),
+        ("speed", "seconds"),
+    ):
         rows: Sequence[dict[str, object]] = result.get(key, [])  # type: ignore[assignment]
         if rows:
             table = Table(*rows[0], title=title)

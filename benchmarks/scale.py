@@ -26,7 +26,7 @@ from rich.table import Table
 
 from raremix.core import files
 from raremix.core.random import rng
-from raremix.data import Balanced, Card, Manifest, apply_split, check
+from raremix.data import Balanced, Manifest, apply_split, check
 
 CLASSES = ("nv", "bkl", "mel", "bcc", "akiec", "vasc", "df")
 SHARES = np.array([0.672, 0.11, 0.111, 0.051, 0.033, 0.014, 0.009])

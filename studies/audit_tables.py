@@ -28,8 +28,8 @@ INTRODUCTION = """# Audits of published sets
 Made by `python studies/audit_tables.py`, which runs `raremix audit` on the data of the studies; no figure is typed in
 by hand. What the audit looks for, how, and what it cannot see: [Audit](audit.md).
 
-The first shows a mistake that is made often: images were divided at random, although patients have several. The split of
-ChestX-ray14 that is shown shares patients too; its official one keeps them together.
+The first shows a mistake that is made often: images were divided at random, although patients have several. The split
+of ChestX-ray14 that is shown shares patients too; its official one keeps them together.
 """
 
 

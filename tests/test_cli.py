@@ -186,7 +186,8 @@ def test_a_patient_in_two_splits_is_refused(run: Run, place: Path, tmp_path: Pat
     )
     assert code == 3
     assert "refused" in complaint
-    assert "p1" in complaint
+    assert "row 0 (000000.png) in train with row 1" in complaint
+    assert "p1" not in complaint  # a patient's number stays in the table
 
 
 def test_a_class_in_test_only_is_refused(run: Run, place: Path, tmp_path: Path) -> None:

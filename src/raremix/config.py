@@ -163,7 +163,7 @@ def check(value: Any, annotation: Any, *, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         expected = first["msg"][:1].lower() + first["msg"][1:]
-        guess = _guess(value, first)
+        guess = _guess(first["input"], first)
         raise ConfigError(f"{where} = {value!r}: {expected}{guess}") from None
 
 

@@ -75,11 +75,11 @@ def test_no_two_addresses_share_a_value() -> None:
             for seed, purpose, epoch, row in product(range(10), sorted(PURPOSES), range(3), range(rows))
         ]
     )
-    assert len(values) == 10 * 12 * 3 * rows
+    assert len(values) == 10 * len(PURPOSES) * 3 * rows
     assert len(np.unique(values)) == len(values)
     assert stats.kstest(values, "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.01
-    cube = values.reshape(10, 12, 3, rows)
+    cube = values.reshape(10, len(PURPOSES), 3, rows)
     for axis in range(3):
         first, second = np.take(cube, 0, axis=axis).ravel(), np.take(cube, 1, axis=axis).ravel()
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
@@ -146,6 +146,8 @@ def test_nobody_else_makes_generators() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
+                if any(keyword.arg == "generator" for keyword in node.keywords):
+                    continue  # latents: from a generator with an address of its own
                 if name.startswith(("np.random.", "numpy.random.", "random.")) or name in {
                     "torch.rand",
                     "torch.randn",

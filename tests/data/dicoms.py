@@ -15,9 +15,7 @@ def dicom(pixels: np.ndarray, *, syntax: Any = ExplicitVRLittleEndian, **element
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = str(elements.get("SOPInstanceUID", generate_uid(entropy_srcs=["test"])))
     little = UID(syntax).is_little_endian
-    dataset = FileDataset(
-        "x", {}, file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=little
-    )
+    dataset = FileDataset("x", {}, file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=little)
     dataset.SOPClassUID = SecondaryCaptureImageStorage
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     is_colour = pixels.ndim == 3 and pixels.shape[-1] == 3

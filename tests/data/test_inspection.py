@@ -50,7 +50,8 @@ def test_every_file_gets_a_line(images: Path) -> None:
 def test_the_verb(images: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
     refused = run(app, ["inspect", str(images), "-o", str(tmp_path / "t.csv")])
-    assert refused.exit_code == 2
+    assert refused.exit_code == 1
+    assert "[data] reading" in refused.output
     assert "1 of 3 files were read" in refused.output
     assert "--set frames=middle" in refused.output
     assert pl.read_csv(tmp_path / "t.csv").height == 3

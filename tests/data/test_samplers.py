@@ -41,6 +41,17 @@ def test_any_slicing_gives_the_same_rows(name: str) -> None:
     assert not np.array_equal(SAMPLERS[name](targets=targets, seed=4).row(positions), whole)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_stretch_gives_what_its_positions_give_one_by_one(name: str) -> None:
+    targets = np.zeros((900, 3))
+    targets[:700, 0] = targets[650:880, 1] = 1
+    sampler = SAMPLERS[name](targets=targets, seed=5)
+    whole = sampler.row(np.arange(3 * CYCLE + 77))
+    order = np.random.default_rng(0).permutation(len(whole))
+    assert (sampler.row(order) == whole[order]).all()
+    assert (sampler.row(np.arange(CYCLE - 3, CYCLE + 4)) == whole[CYCLE - 3 : CYCLE + 4]).all()
+
+
 def test_a_resumed_run_goes_on_where_it_was() -> None:
     targets = one_hot(30, 5)
     whole = Balanced(targets=targets, seed=0).row(np.arange(1000))

@@ -16,7 +16,7 @@ def test_lengths_by_hand(tau: float, lengths: list[float]) -> None:
         model.net.fc.weight.mul_(torch.tensor([[4.0], [1.0], [9.0]]))  # type: ignore[union-attr, operator]
         model.net.fc.bias.fill_(7.0)  # type: ignore[union-attr, operator]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    other = tau_normalise(model, tau=tau)
+    other = tau_normalise(model, tau=tau).requires_grad_(False)
     assert other.net.fc.weight.norm(dim=1).tolist() == pytest.approx(lengths)  # type: ignore[union-attr, operator]
     assert float(other.net.fc.bias.abs().max()) == 0  # type: ignore[union-attr, operator]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

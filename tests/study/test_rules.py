@@ -1,6 +1,7 @@
 """The table of rules is whole, and each threshold is one at which the plan changes."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,8 @@ def test_the_documentation_is_made_of_the_table() -> None:
     assert "[Collins et al. 2016](https://doi.org/10.1002/sim.6787)" in text
     assert all(f"`{arm.name}`" in arms_as_markdown() for arm in RULES.arms)
     assert all(cut.cost in cuts_as_markdown() for cut in RULES.cuts)
+    page = (Path(__file__).parents[2] / "docs" / "recommend.md").read_text()
+    assert all(f"<!-- {name} -->" in page for name in ("rules", "arms", "cuts"))
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,9 @@ def report(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["runs", "mixers", "importance", "generators", "augmentations", "samplers", "losses", "sources", "metrics"],
+        Literal[
+            "runs", "mixers", "importance", "generators", "augmentations", "samplers", "losses", "sources", "metrics"
+        ],
         typer.Argument(help="What to list."),
     ] = "runs",
     runs: Runs = RUNS,

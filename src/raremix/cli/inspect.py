@@ -24,7 +24,7 @@ def inspect(
 ) -> None:
     """Say of each file how it is read (frame, window, colours), or why it is not.
 
-    Nothing of a DICOM header but the picture's own properties is shown. Exit code 2 if a file cannot be read.
+    Nothing of a DICOM header but the picture's own properties is shown. Exit code 1 if a file cannot be read.
 
         raremix inspect scan.dcm
         raremix inspect dicom/ --set frames=middle -o inspected.csv --picture sheet.png
@@ -62,7 +62,7 @@ def inspect(
     else:
         _show(table, written=[path for path in (output, picture) if path is not None])
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(1)
 
 
 def _show(table: Any, *, written: list[Path]) -> None:
@@ -78,6 +78,5 @@ def _show(table: Any, *, written: list[Path]) -> None:
     if table["why not"].str.contains("frames, expected one").any():
         err.print("Several frames: choose with --set frames=middle (first, middle, max, or a number)")
     if read:
-        out.print(
-            "Train on them: raremix train FOLDER; in a study file, [data] reading = { frames = ..., window = ... }"
-        )
+        advice = 'Train on them: raremix train FOLDER; in a study file, [data] reading = { frames = "middle" }'
+        out.print(escape(advice), soft_wrap=True)

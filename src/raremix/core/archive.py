@@ -10,6 +10,7 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from raremix.core import files
 from raremix.core.errors import ReadError
@@ -79,13 +80,13 @@ def _members(opened: zipfile.ZipFile, name: str, *, max_bytes: int) -> list[zipf
 
 
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, draft: Path, name: str) -> None:
-    place = draft / member.filename
-    files.folder(place.parent)
-    written = 0
-    with opened.open(member) as source, place.open("xb") as file:
-        while block := source.read(_BLOCK):
-            written += len(block)
-            if written > member.file_size:
-                raise ReadError(name, f"{member.filename!a} is larger than the archive says: do not use it")
-            files.DISK.write(file, block)
-        files.DISK.sync(file)
+    def unpack(file: BinaryIO) -> None:
+        written = 0
+        with opened.open(member) as source:
+            while block := source.read(_BLOCK):
+                written += len(block)
+                if written > member.file_size:
+                    raise ReadError(name, f"{member.filename!a} is larger than the archive says: do not use it")
+                file.write(block)
+
+    files.write_with(draft / member.filename, unpack)

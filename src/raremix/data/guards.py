@@ -252,6 +252,11 @@ def _finding(kind: Kind, bad: pl.DataFrame, words: str, advice: str) -> Finding:
 
 def _in_two_splits(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """Return the rows, in their order, whose value of a column stands in more than one split."""
+    empty = frame[column].null_count()
+    if frame["split"].null_count() == frame.height or (
+        frame[column].n_unique() - (empty > 0) + empty == frame.height  # each value stands once
+    ):
+        return frame.clear()
     placed = frame.lazy().filter(pl.col("split").is_not_null() & pl.col(column).is_not_null())
     # Splits become one bit each: counting distinct texts per group takes several times as long.
     bits = pl.col("split").replace_strict({name: 1 << i for i, name in enumerate(SPLITS)}, return_dtype=pl.UInt8)

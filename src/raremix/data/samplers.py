@@ -241,32 +241,58 @@ class _Deal:
 
     def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
         asked = np.asarray(positions, dtype=np.int64)
+        if len(asked) and asked[-1] - asked[0] == len(asked) - 1 and (asked[1:] - asked[:-1] == 1).all():
+            return self._stretch(int(asked[0]), int(asked[-1]) + 1)
         length = int(self.quota.sum())
         rows = np.empty(len(asked), dtype=np.int64)
-        # Cycle by cycle, so that what is worked out at a time has the size of a cycle, however much is asked for.
         for number, mine in _runs(asked // length):
-            labels, ranks = self._cycle(number)
+            places = self._cycle(number)
+            label, rank = np.empty(length, dtype=np.int64), np.empty(length, dtype=np.int64)
+            for c, place in enumerate(places):
+                label[place], rank[place] = c, np.arange(len(place))
             offset = asked[mine] - number * length
-            label = labels[offset]
-            for c in np.flatnonzero(np.bincount(label, minlength=len(self.quota))).tolist():
-                place = np.flatnonzero(label == c)
+            turns, found = number * self.quota[label[offset]] + rank[offset], np.empty(len(offset), dtype=np.int64)
+            for c in np.unique(label[offset]).tolist():
+                chosen = label[offset] == c
                 count = len(self.members[c])
-                found = _walk(
-                    number * self.quota[c] + ranks[offset[place]],
+                found[chosen] = _walk(
+                    turns[chosen],
                     count=count,
                     passes=max(1, PASSES // count),
                     memo=self.memo,
                     slot=c,
                     draw=self._drawer(c),
                 )
-                if isinstance(mine, slice):
-                    rows[mine][place] = found
-                else:
-                    rows[mine[place]] = found
+            rows[mine] = found
         return rows
 
-    def _cycle(self, number: int) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"]]:
-        """Return the class of each position of a cycle, and how many positions before it in the cycle had it too."""
+    def _stretch(self, start: int, stop: int) -> Int[np.ndarray, " m"]:
+        """Return the rows of consecutive positions: within a cycle, a class's turns follow one another too."""
+        length = int(self.quota.sum())
+        rows = np.empty(stop - start, dtype=np.int64)
+        for number in range(start // length, (stop - 1) // length + 1):
+            begin = number * length
+            here = rows[max(0, begin - start) : begin + length - start]
+            first = max(start - begin, 0)
+            for c, places in enumerate(self._cycle(number)):
+                low, high = np.searchsorted(places, (first, first + len(here))).tolist()
+                turn = number * int(self.quota[c])
+                for at, part in self._turns(c, turn + low, turn + high):
+                    here[places[at - turn : at - turn + len(part)] - first] = part
+        return rows
+
+    def _turns(self, c: int, start: int, stop: int) -> Iterator[tuple[int, Int[np.ndarray, " p"]]]:
+        """Yield the rows that a class shows at consecutive turns, in pieces, each with its first turn."""
+        count = len(self.members[c])
+        size = count * max(1, PASSES // max(count, 1))
+        while start < stop:
+            number, offset = divmod(start, size)
+            part = _block(self.memo, c, number, self._drawer(c))[offset : offset + stop - start]
+            yield start, part
+            start += len(part)
+
+    def _cycle(self, number: int) -> list[Int[np.ndarray, " q"]]:
+        """Return where each class stands in a cycle, in ascending order."""
         known = self.memo.get("cycle")
         if known is None or known[0] != number:
             # Sixteen bits, where they suffice, are sorted by counting.
@@ -274,12 +300,9 @@ class _Deal:
             labels = np.repeat(np.arange(len(self.quota), dtype=kind), self.quota)
             labels = labels[rng(self.seed, "sample", number).permutation(len(labels))]
             order = np.argsort(labels, kind="stable")
-            starts = np.cumsum(self.quota) - self.quota
-            ranks = np.empty(len(labels), dtype=np.int64)
-            ranks[order] = np.arange(len(labels)) - np.repeat(starts, self.quota)
-            known = (number, labels, ranks)
+            known = (number, np.split(order, np.cumsum(self.quota)[:-1]))
             self.memo["cycle"] = known
-        return known[1], known[2]
+        return known[1]
 
     def _drawer(self, c: int) -> Callable[[int], Int[np.ndarray, " p"]]:
         members = self.members[c]
@@ -308,12 +331,18 @@ def _walk(
     asked = np.asarray(turns, dtype=np.int64)
     rows = np.empty(len(asked), dtype=np.int64)
     for number, mine in _runs(asked // size):
-        known = memo.get(slot)
-        if known is None or known[0] != number:
-            known = (number, draw(number))
-            memo[slot] = known
-        rows[mine] = known[1][asked[mine] - number * size]
+        rows[mine] = _block(memo, slot, number, draw)[asked[mine] - number * size]
     return rows
+
+
+def _block(
+    memo: dict[Any, Any], slot: int, number: int, draw: Callable[[int], Int[np.ndarray, " p"]]
+) -> Int[np.ndarray, " p"]:
+    known = memo.get(slot)
+    if known is None or known[0] != number:
+        known = (number, draw(number))
+        memo[slot] = known
+    return known[1]
 
 
 def _runs(numbers: Int[np.ndarray, " m"]) -> Iterator[tuple[int, slice | Int[np.ndarray, " r"]]]:

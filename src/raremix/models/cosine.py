@@ -30,7 +30,7 @@ class CosineHead(nn.Module):
 
     def __init__(self, features: int, num_classes: int, *, scale: float = 30.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_classes, features) / features**0.5)
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(num_classes, features), std=features**-0.5))
         self.scale = scale
 
     @property

@@ -64,7 +64,7 @@ class PrototypeHead(nn.Module):
         self.shape: dict[str, Any] = {"hidden": list(hidden), "width": width, "label_width": None}
         if label_vectors is None:
             self.of_labels = None
-            self.free = nn.Parameter(torch.randn(num_classes, width) / width**0.5)
+            self.free = nn.Parameter(nn.init.normal_(torch.empty(num_classes, width), std=width**-0.5))
             self.register_buffer("label_vectors", None)
             self.register_buffer("centre", None)
             return

@@ -29,6 +29,9 @@ SIDE = 112
 MOST_SETS, MOST_OF_A_SET, MOST_ALONE = 6, 4, 8
 """Sets of a finding that are shown, pictures of each, and pictures of a finding whose rows stand alone."""
 
+MOST_SUSPECTS = 60
+"""Suspects of each list that are shown, if so many are worth a look."""
+
 BINS = 20
 LISTED = 8
 _TITLES = {
@@ -312,7 +315,8 @@ class _Pictures:
 
     def of_suspects(self, entry: Suspects) -> Strip:
         """Show the first suspects of a ranked list."""
-        ids = entry.ids[: entry.look_at].reshape(min(entry.look_at, len(entry.ids)), -1)
+        count = min(entry.look_at, len(entry.ids), MOST_SUSPECTS)
+        ids = entry.ids[:count].reshape(count, -1)
         notes = tuple(f"{rank}. score {score:.3f}" for rank, score in enumerate(entry.scores[: len(ids)], start=1))
         return Strip(sets=tuple(self._set(tuple(rows)) for rows in ids.tolist()), notes=notes)
 

@@ -21,7 +21,7 @@ from raremix.study.jobs import Job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome, collect
 from raremix.study.record import gather, rankable_labels, write_record
-from raremix.study.run import Say, StudyPlan, job_folder, load_outcomes, plan_study, train_all
+from raremix.study.run import Say, StudyPlan, job_folder, load_outcomes, plan_study, refuse_foreign_fits, train_all
 from raremix.study.spec import StudySpec
 
 FOLDER = "best"
@@ -97,6 +97,7 @@ def run_best(
             should_stop=should_stop,
         )
         outcomes = load_outcomes(folder, plan.jobs)
+        refuse_foreign_fits(spec, plan, outcomes)
         choice, notes = _choose(spec, plan, outcomes, opened_before=before)
         result = BestResult(
             folder=folder, choice=choice, classifier=None, report=None, record=None, notes=notes, failed=failed

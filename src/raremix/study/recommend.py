@@ -2,9 +2,11 @@
 
 import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from raremix import losses, train
@@ -198,10 +200,17 @@ def speaks_against(arm: ArmRule, f: Fingerprint, rules: Rules, *, known: Mapping
     reason = _not_asked(arm, f, rules) or _missing(arm, known)
     if reason is not None:
         return reason
+    misfit = _misfit(json.dumps(arm_table(arm, f)))
+    return None if misfit is None else Against(f"it does not fit this version of raremix: {misfit}", True)
+
+
+@cache
+def _misfit(table: str) -> str | None:
+    """Return why a study file cannot hold an arm's keys, or None; the answer for a table is kept."""
     try:
-        parse_study({"study": {"name": "probe"}, "arm": [{"name": "probe", **arm_table(arm, f)}]}, base=Path())
+        parse_study({"study": {"name": "probe"}, "arm": [{"name": "probe", **json.loads(table)}]}, base=Path())
     except RaremixError as error:
-        return Against(f"it does not fit this version of raremix: {str(error).partition(': ')[0]}", True)
+        return str(error).partition(": ")[0]
     return None
 
 

@@ -5,7 +5,7 @@ checkpoint.
 """
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,9 +250,7 @@ def finish_study(
 ) -> StudyResult:
     """Gather the results that are there into the record, and write the report."""
     outcomes = load_outcomes(plan.folder, plan.jobs)
-    for job, outcome in outcomes.items():
-        manifest = of_arm(plan.prepared[job.fold], spec.arm(job.arm)).manifest
-        check_fitted(outcome.facts.get("fitted_on", {}), manifest, where=str(outcome.folder))
+    refuse_foreign_fits(spec, plan, outcomes)
     missing = [job.folder_name for job in plan.jobs if job not in outcomes]
     record = gather(
         spec,
@@ -266,6 +264,17 @@ def finish_study(
     )
     write_record(plan.folder, record)
     return StudyResult(folder=plan.folder, report=write_report(plan.folder), failed=failed or {})
+
+
+def refuse_foreign_fits(spec: StudySpec, plan: StudyPlan, outcomes: Mapping[Job, Outcome]) -> None:
+    """Refuse results of which something was fitted on rows that were held out.
+
+    Raises:
+        HeldOutError: naming what was fitted, and on which rows.
+    """
+    for job, outcome in outcomes.items():
+        manifest = of_arm(plan.prepared[job.fold], spec.arm(job.arm)).manifest
+        check_fitted(outcome.facts.get("fitted_on", {}), manifest, where=str(outcome.folder))
 
 
 def _first_line(error: BaseException) -> str:

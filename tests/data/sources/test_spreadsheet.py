@@ -33,7 +33,8 @@ def test_inline_and_rich_text(tmp_path: Path) -> None:
         ({"xl/worksheets/sheet1.xml": f"<worksheet {MAIN}/>"}, "is empty"),
         (
             {
-                "xl/worksheets/sheet1.xml": '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><worksheet>&b;</worksheet>'
+                "xl/worksheets/sheet1.xml": '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>'
+                "<worksheet>&b;</worksheet>"
             },
             "declares entities",
         ),

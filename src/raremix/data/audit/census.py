@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from jaxtyping import Bool, Float, Int, UInt8
 
 from raremix.core.types import SPLITS
@@ -158,12 +157,3 @@ def _groups_with(group: Int[np.ndarray, " m"], positive: Bool[np.ndarray, "m K"]
 def _ratio(counts: Int[np.ndarray, " K"]) -> float | None:
     present = counts[counts > 0]
     return float(present.max() / present.min()) if len(present) else None
-
-
-def median_size(census: Census) -> tuple[int, int]:
-    """Return the median width and height."""
-    if not census.sizes:
-        return 0, 0
-    frame = pl.DataFrame(list(census.sizes), schema=["width", "height", "len"], orient="row")
-    counts = frame["len"].to_numpy()
-    return tuple(int(np.median(np.repeat(frame[c].to_numpy(), counts))) for c in ("width", "height"))  # type: ignore[return-value]

@@ -80,9 +80,10 @@ def find_copies(
     # Of files with one content only the first is searched: a thousand equal ones would make half a million pairs.
     _, first = np.unique(content[readable].astype(str), return_index=True)
     searched = readable[np.sort(first)]
-    searched = searched[looks.thumbnails[searched].std(axis=(1, 2)) >= FLATTEST]
-    average = _average(looks.thumbnails[searched])
-    pairs, radius, left_out = _candidates(looks.thumbnails[searched], average)
+    searched = searched[_spread(looks.thumbnails, searched) >= FLATTEST]
+    thumbnails = looks.thumbnails[searched]
+    average = average_image(thumbnails)
+    pairs, radius, left_out = _candidates(thumbnails, average)
     pairs = searched[pairs]
     pixels, plates = _closely(manifest, np.unique(pairs), reading, workers=workers, progress=progress)
     known = np.array([i in pixels and j in pixels for i, j in pairs.tolist()], dtype=bool)
@@ -103,7 +104,15 @@ def find_copies(
     )
 
 
-def _average(thumbnails: UInt8[np.ndarray, "s 32 32"]) -> Float[np.ndarray, "32 32"]:
+def _spread(thumbnails: UInt8[np.ndarray, "n 32 32"], rows: Int[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """Return the standard deviation of the grey values of some thumbnails, in the memory of a few."""
+    parts = [np.zeros(0, dtype=np.float32)]
+    for start in range(0, len(rows), 8192):
+        parts.append(thumbnails[rows[start : start + 8192]].std(axis=(1, 2), dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def average_image(thumbnails: UInt8[np.ndarray, "s 32 32"]) -> Float[np.ndarray, "32 32"]:
     """Return the mean of the standardised thumbnails, shrunk towards nothing where they are few."""
     total = np.zeros(SIDE * SIDE, dtype=np.float64)
     for start in range(0, len(thumbnails), 8192):
@@ -168,6 +177,20 @@ def _closely(
             if progress is not None:
                 progress("compare images", min(start + 256, len(paths)), len(paths))
     return pixels, plates
+
+
+def compare(
+    manifest: Manifest, pairs: Int[np.ndarray, "p 2"], average: Float[np.ndarray, "32 32"]
+) -> Float[np.ndarray, " p"]:
+    """Return how alike pairs of images are at 64 x 64 pixels, beyond an average image; all must be readable.
+
+    Args:
+        manifest: the images.
+        pairs: rows of the manifest (not ids).
+        average: see `average_image`; zeros for plain correlation.
+    """
+    _, plates = _closely(manifest, np.unique(pairs), None, workers=None, progress=None)
+    return _similarity(pairs, plates, average)
 
 
 def _similarity(

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image
 
 from raremix.core.errors import ReadError
-from raremix.data.readers import MAX_PIXELS, Reading, content_hash, decode, fit_image, kind_of, read_bytes
+from raremix.data.readers import Reading, content_hash, decode, fit_image, kind_of, read_bytes
+from raremix.data.readers.thumbnail import draft_thumbnail
 
 SIDE = 32
 """Pixels of a thumbnail's side: what the perceptual hash is computed from."""
@@ -83,8 +84,8 @@ def look_at(data: bytes, *, sha256: str, reading: Reading | None = None) -> Look
     """
     form = kind_of(data)
     try:
-        drafted = _draft(data) if form == "JPEG" else None
-        grey, (width, height), mode, scale = _whole(data, reading) if drafted is None else drafted
+        drafted = draft_thumbnail(data, side=SIDE) if form == "JPEG" else None
+        grey, (width, height), mode, scale = _whole(data, reading) if drafted is None else (*drafted, 1.0)
     except ReadError as error:
         return Look(sha256=sha256, kind=form, reason=error.reason)
     return Look(
@@ -168,25 +169,6 @@ def _unit(rows: Float[np.ndarray, "m p"]) -> Float[np.ndarray, "m p"]:
 
 _Seen = tuple[UInt8[np.ndarray, "32 32"], tuple[int, int], str, float]
 """A thumbnail, the image's width and height as it is shown, its mode, and by what to scale it to full range."""
-
-
-def _draft(data: bytes) -> _Seen | None:
-    """Look at a JPEG by way of its grey plane at a reduced size; None where that fails."""
-    try:
-        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-        (width, height), mode = image.size, image.mode
-        if not 0 < width * height <= MAX_PIXELS:
-            return None
-        image.draft("L", (2 * SIDE, 2 * SIDE))
-        image.load()
-        # Most files have no EXIF block, and looking into an empty one takes longer than the rest of this function.
-        upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
-        if upright.size != image.size and upright.size == image.size[::-1]:
-            width, height = height, width
-        grey = upright if upright.mode == "L" else upright.convert("L")
-        return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)), (width, height), mode, 1.0
-    except Exception:  # noqa: BLE001 - a foreign decoder; the reader, which is asked next, says what is wrong
-        return None
 
 
 def _whole(data: bytes, reading: Reading | None) -> _Seen:

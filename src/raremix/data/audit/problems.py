@@ -200,11 +200,12 @@ _LOOK = "Look at the pairs. Where they are copies, keep one of each, or give bot
 
 
 def _sure(sure: int, total: int) -> str:
+    known = f"correlate by {SURE} or more, which different patients hardly do"
     if sure == total:
-        return f"They correlate by {SURE} or more, which different patients hardly do."
+        return f"They {known}."
     return (
-        f"{f'{sure:,}' if sure else 'None'} of them correlate by {SURE} or more, which different patients hardly do; the others may be "
-        "different patients who look alike, above all in small images."
+        f"{f'{sure:,}' if sure else 'None'} of them {known}; the others may be different patients who look alike, "
+        "above all in small images."
     )
 
 

@@ -80,6 +80,8 @@ _META = 1 << 14
 _COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 _GREYS = {"MONOCHROME1", "MONOCHROME2"}
 _quiet_lock = threading.Lock()
+# Those that pydicom 3.0 writes to; disabling the first does not silence the others.
+_LOGGERS = tuple(map(logging.getLogger, ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")))
 
 
 def decode_dicom(data: bytes, *, name: str, max_pixels: int, reading: Reading) -> tuple[Pixels, tuple[str, ...]]:
@@ -180,15 +182,16 @@ def quiet() -> Iterator[None]:
 
     Warning filters belong to the whole process: one thread at a time. pydicom works under Python's lock anyway.
     """
-    logger = logging.getLogger("pydicom")
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = logger.disabled
-        logger.disabled = True
+        before = [logger.disabled for logger in _LOGGERS]
         try:
+            for logger in _LOGGERS:
+                logger.disabled = True
             yield
         finally:
-            logger.disabled = before
+            for logger, was in zip(_LOGGERS, before, strict=True):
+                logger.disabled = was
 
 
 def _unpack(data: bytes, *, name: str) -> bytes:
