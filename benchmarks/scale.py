@@ -1,4 +1,4 @@
-"""What a manifest of ten million rows costs: to read, to pass the guards, to split by group; and a balanced epoch's order.
+"""What a manifest of ten million rows costs: reading, guards, splitting by group; and a balanced order of an epoch.
 
 The table is made up: patients with one to six images, seven classes with a long tail, a SHA-256 in every row; it is
 written as Parquet. Only the table is meant: no image exists, so the look for missing files is left out, and hashing

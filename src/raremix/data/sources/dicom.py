@@ -206,8 +206,8 @@ class Dicom:
         if without:
             raise ManifestError(
                 f"{len(without)} of {len(paths)} files have no PatientID: {listed(without)}: one patient's images "
-                'could be in training and test. Give group = "column" of a table that knows the patients; or, if each image '
-                'is another patient, group = "image"'
+                'could be in training and test. Give group = "column" of a table that knows the patients; or, if each '
+                'image is another patient, group = "image"'
             )
         return [header.patient for header in headers]
 
