@@ -360,6 +360,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--own-seeds", type=int, default=2, help="seeds for which an encoder is trained on the images")
     parser.add_argument("--json", type=Path, default=NUMBERS / "suspects.json")
+    parser.add_argument("--cache", type=Path, help="keep encoders and vectors here, so that another run is quick")
     parser.add_argument("--markdown", type=Path, help="also write the table here")
     options = parser.parse_args()
     console = Console(width=150)
@@ -384,7 +385,7 @@ def main() -> None:
             if step == "self" and key[1] >= options.own_seeds:
                 continue
             start = time.process_time()
-            cache = root / "cache"
+            cache = options.cache or root / "cache"
             for kind, method, scores, effort in (
                 by_pixels(data) if weights is None else by_features(data, step, weights, cache=cache)
             ):

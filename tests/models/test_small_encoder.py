@@ -31,3 +31,13 @@ def test_all_weights_take_part() -> None:
     encoder = small_encoder(channels=3, width=4, seed=0)
     encoder(torch.rand(4, 3, 32, 32)).square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in encoder.parameters())
+
+
+def test_the_description_by_hand() -> None:
+    encoder = small_encoder(channels=3, width=4, seed=0).eval()
+    images = torch.rand(3, 3, 32, 32)
+    described = encoder.describe(images)
+    assert described.shape == (3, 2 * (8 + 16 + 32))
+    last = encoder(images)
+    torch.testing.assert_close(described[:, 48:80], last / last.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(described.square().sum(dim=1), torch.full((3,), 6.0), rtol=1e-4, atol=1e-4)

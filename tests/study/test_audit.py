@@ -131,7 +131,7 @@ def test_the_sentence_above_all() -> None:
 
 
 def test_phantoms_of_many_labels(tmp_path: Path) -> None:
-    settings = ['data.modality="chest_xray"', "data.multilabel=true", "data.images=60", "data.size=28"]
+    settings = ['data.modality="chest_xray"', "data.multilabel=true", "data.images=80", "data.size=28"]
     done = audit_data(study_of("phantom", settings=[*settings, "data.imbalance_ratio=4"]), cache=tmp_path, workers=1)
     record = record_of(done)
     assert record.noun == "label"

@@ -113,7 +113,9 @@ def findings(
 def find_missing_files(manifest: Manifest) -> Finding | None:
     """Find rows whose image, or mask, is not there."""
     columns: tuple[Literal["path", "mask"], ...] = ("path", "mask")
-    for column in [c for c in columns if c in manifest.frame.columns]:
+    for column in columns:
+        if column not in manifest.frame.columns:
+            continue
         root = str(manifest.folder_of(column))
         paths = manifest.frame[column].to_list()
         missing = [path is not None and not os.path.isfile(f"{root}/{path}") for path in paths]  # noqa: PTH113

@@ -70,7 +70,7 @@ def representation_of(
         side = size or OWN_SIZE
         encoder, digest = own_encoder(manifest, cache=cache, size=side, training=training, seed=seed, progress=progress)
         form = Form(size=side, channels=3, bits=8, resize="stretch", reading=Reading())
-        return Representation(key=_key({"own": digest}, form), form=form, encode=encoder, name="self")
+        return Representation(key=_key({"own": digest}, form), form=form, encode=encoder.describe, name="self")
     if path.is_dir():
         return _of_classifier(path)
     if path.suffix or path.exists():
