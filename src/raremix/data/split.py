@@ -148,8 +148,9 @@ def linked_groups(manifest: Manifest) -> Int[np.ndarray, " n"]:
     # Each row by the place of the first row of its group, and of those with its file: hashing is faster than sorting.
     rows = frame.select("group", "sha256").with_row_index()
     group = rows.select(pl.col("index").min().over("group")).to_series().to_numpy().astype(np.int64)
-    twice = rows.filter(pl.col("sha256").is_not_null() & pl.col("sha256").is_duplicated())
-    if twice.height:
+    empty = frame["sha256"].null_count()
+    if frame["sha256"].n_unique() - (empty > 0) + empty < frame.height:
+        twice = rows.filter(pl.col("sha256").is_not_null() & pl.col("sha256").is_duplicated())
         same = twice.select(pl.col("index").min().over("sha256")).to_series().to_numpy()
         ends = (group[twice["index"].to_numpy()], group[same])
         link = coo_matrix((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(group), len(group)))
@@ -304,8 +305,11 @@ def _cut(
 
 
 def _strata(manifest: Manifest) -> Float[np.ndarray, "n L"]:
-    positive = np.nan_to_num(manifest.targets()) > 0.5
-    return np.column_stack([positive, ~positive.any(axis=1), np.ones(len(positive))]).astype(np.float64)
+    positive = manifest.targets() > 0.5  # never true of NaN
+    strata = np.ones((len(positive), positive.shape[1] + 2))
+    strata[:, :-2] = positive
+    strata[:, -2] = ~positive.any(axis=1)
+    return strata
 
 
 def _codes(manifest: Manifest) -> Int[np.ndarray, " n"]:
