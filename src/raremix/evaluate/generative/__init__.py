@@ -1,0 +1,45 @@
+"""What generated images are worth: distances to real ones, what they cover, and whether they are copies.
+
+Everything takes vectors of images, one row per image, by whatever encoder the caller names. Figures of different
+encoders must not be compared.
+"""
+
+from raremix.evaluate.generative.copies import COPIES, plant_copies
+from raremix.evaluate.generative.distances import frechet_distance, kernel_distance
+from raremix.evaluate.generative.figures import FIGURES, Figure, generative_figures
+from raremix.evaluate.generative.memorisation import (
+    MIN_CALIBRATION,
+    MemorisationAudit,
+    Ratios,
+    Sight,
+    Space,
+    audit_memorisation,
+    judge_ratios,
+    ratios_of,
+)
+from raremix.evaluate.generative.neighbourhoods import Neighbourhoods, neighbourhoods
+from raremix.evaluate.generative.pixels import pixel_space, pixel_views
+from raremix.evaluate.generative.probe import probe_accuracy
+
+__all__ = [
+    "COPIES",
+    "FIGURES",
+    "MIN_CALIBRATION",
+    "Figure",
+    "MemorisationAudit",
+    "Neighbourhoods",
+    "Ratios",
+    "Sight",
+    "Space",
+    "audit_memorisation",
+    "frechet_distance",
+    "generative_figures",
+    "judge_ratios",
+    "kernel_distance",
+    "neighbourhoods",
+    "pixel_space",
+    "pixel_views",
+    "plant_copies",
+    "probe_accuracy",
+    "ratios_of",
+]

@@ -1,0 +1,228 @@
+"""Whether generated images copy those that the generator was fitted on, by a test that certifies its own sight.
+
+The statistic of an image is its distance to the nearest training image over that to the nearest image of patients whom
+the generator did not see, in two spaces. Thresholds that were published for other data do not transfer: they flag up to
+98 % of honest images. So they are calibrated on further patients; and known copies are planted, to say what the test
+would find.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.stats import beta, betabinom
+
+from raremix.core.errors import DataError
+
+RATE = 0.005
+"""Share of honest images that may be flagged in each space."""
+MIN_CALIBRATION = 50
+"""Patients below which a threshold is a guess."""
+BLIND = 0.7
+"""Share of planted copies of a kind below which the test is called blind to it."""
+BLOCK = 256
+TINY = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Space:
+    """Images of all kinds in one space; rows have length one.
+
+    Attributes:
+        name: what the space is, for people.
+        train: images that the generator was fitted on.
+        reference: images of patients it did not see.
+        calibration: views of images of further such patients; those of one image are compared by their nearest.
+        made: views of the generated images.
+        planted: by kind, views of copies of training images.
+    """
+
+    name: str
+    train: Float[np.ndarray, "n d"]
+    reference: Float[np.ndarray, "r d"]
+    calibration: Float[np.ndarray, "c v d"]
+    made: Float[np.ndarray, "m v d"]
+    planted: Mapping[str, Float[np.ndarray, "p v d"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ratios:
+    """Distance to the nearest training image over that to the nearest reference image, in one space.
+
+    Attributes:
+        name: what the space is.
+        calibration, made: of these images.
+        planted: by kind, of planted copies.
+        source: training row that each generated image is nearest to.
+    """
+
+    name: str
+    calibration: Float[np.ndarray, " c"]
+    made: Float[np.ndarray, " m"]
+    planted: Mapping[str, Float[np.ndarray, " p"]]
+    source: Int[np.ndarray, " m"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What the test can see.
+
+    Attributes:
+        thresholds: by space, the ratio below which an image is flagged.
+        rate: share of honest images that is flagged, at most, in all spaces together.
+        calibration: images that the thresholds rest on.
+        found: by kind, the share of planted copies that is flagged in any space.
+    """
+
+    thresholds: Mapping[str, float]
+    rate: float
+    calibration: int
+    found: Mapping[str, float]
+
+    @property
+    def blind(self) -> tuple[str, ...]:
+        """Kinds of copies of which too few are found."""
+        return tuple(kind for kind, share in self.found.items() if share < BLIND)
+
+    @property
+    def mean_found(self) -> float:
+        """Share of planted copies that is found, all kinds alike."""
+        return float(np.mean(list(self.found.values()))) if self.found else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MemorisationAudit:
+    """The result.
+
+    Attributes:
+        sight: what the test can see.
+        ratios: by space, of every generated image.
+        source: training row that each generated image is nearest to, in the space where it is nearer.
+        is_flagged: which generated images look like copies.
+        p: probability of as many flags or more, if all were honest: beta-binomial, since the threshold is itself drawn
+            from a limited number of calibration images.
+        most: upper bound of the share of copies, one-sided 95 % (Clopper-Pearson), over the share that is found.
+    """
+
+    sight: Sight
+    ratios: Mapping[str, Float[np.ndarray, " m"]]
+    source: Int[np.ndarray, " m"]
+    is_flagged: Bool[np.ndarray, " m"]
+    p: float
+    most: float
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether more is flagged than chance explains."""
+        return self.p < 0.05
+
+    def order(self) -> Int[np.ndarray, " m"]:
+        """Return generated rows, the likeliest copies first."""
+        scaled = [self.ratios[name] / self.sight.thresholds[name] for name in self.ratios]
+        return np.argsort(np.min(scaled, axis=0), kind="stable")
+
+    def words(self) -> str:
+        """Say the result in one sentence that promises nothing."""
+        flagged, total = int(self.is_flagged.sum()), len(self.is_flagged)
+        sees = f"a test that finds {100 * self.sight.mean_found:.0f} % of planted copies"
+        if self.has_copies:
+            return (
+                f"Memorised: {flagged} of {total} images are nearer to a training image than honest ones are, where "
+                f"{self.sight.rate * total:.1f} would be by chance (p = {self.p:.2g}), in {sees}."
+            )
+        bound = f"with 95 % certainty, at most {100 * self.most:.2g} % are"
+        if not flagged:
+            return f"No copies were found among {total} images by {sees}; {bound}."
+        return f"{flagged} of {total} images are flagged by {sees}, no more than chance explains; {bound}."
+
+
+def audit_memorisation(spaces: Sequence[Space], *, calibration_patients: int, rate: float = RATE) -> MemorisationAudit:
+    """Look for copies in several spaces.
+
+    Args:
+        spaces: the same images in each.
+        calibration_patients: how many patients the calibration images are of.
+        rate: share of honest images that may be flagged in each space.
+
+    Raises:
+        DataError: for fewer than 50 such patients, or a set without images.
+
+    Example:
+        >>> rows = np.eye(64, dtype=np.float32)
+        >>> own = rows[:4] + 0.01 * rows[4]
+        >>> far = rows[8:]
+        >>> space = Space(name="toy", train=rows[:4], reference=rows[4:8], calibration=far[:, None], made=own[:, None],
+        ...               planted={"exact": rows[:4, None]})
+        >>> int(audit_memorisation([space], calibration_patients=56).is_flagged.sum())
+        4
+    """
+    return judge_ratios([ratios_of(space) for space in spaces], calibration_patients=calibration_patients, rate=rate)
+
+
+def ratios_of(space: Space) -> Ratios:
+    """Compute the ratios of all images in one space.
+
+    Raises:
+        DataError: for a set without images.
+    """
+    sets = {"training": space.train, "held-out": space.reference, "calibration": space.calibration, "made": space.made}
+    for name, rows in sets.items():
+        if not len(rows):
+            raise DataError(f"no {name} images in the space {space.name}: expected at least one")
+    made, source = _ratios(space, space.made)
+    return Ratios(
+        name=space.name,
+        calibration=_ratios(space, space.calibration)[0],
+        made=made,
+        planted={kind: _ratios(space, views)[0] for kind, views in space.planted.items()},
+        source=source,
+    )
+
+
+def judge_ratios(found: Sequence[Ratios], *, calibration_patients: int, rate: float = RATE) -> MemorisationAudit:
+    """Calibrate the thresholds, and judge; see `audit_memorisation`."""
+    if calibration_patients < MIN_CALIBRATION:
+        raise DataError(
+            f"{calibration_patients} patients to calibrate on: expected at least {MIN_CALIBRATION}. Keep more patients "
+            "out of training ([split] validation), or look at the closest pairs by eye"
+        )
+    place = [max(1, floor(rate * (len(one.calibration) + 1))) for one in found]
+    thresholds = {
+        one.name: max(float(np.sort(one.calibration)[k - 1]), TINY) for one, k in zip(found, place, strict=True)
+    }
+    flagged = np.any([one.made < thresholds[one.name] for one in found], axis=0)
+    nearer = np.argmin([one.made / thresholds[one.name] for one in found], axis=0)
+    seen = {
+        kind: float(np.any([one.planted[kind] < thresholds[one.name] for one in found], axis=0).mean())
+        for kind in found[0].planted
+    }
+    sight = Sight(
+        thresholds=thresholds,
+        rate=min(1.0, sum(k / (len(one.calibration) + 1) for one, k in zip(found, place, strict=True))),
+        calibration=len(found[0].calibration),
+        found=seen,
+    )
+    count, total = int(flagged.sum()), len(flagged)
+    upper = 1.0 if count == total else float(beta.ppf(0.95, count + 1, total - count))
+    return MemorisationAudit(
+        sight=sight,
+        ratios={one.name: one.made for one in found},
+        source=np.stack([one.source for one in found])[nearer, np.arange(total)],
+        is_flagged=flagged,
+        p=float(betabinom.sf(count - 1, total, sum(place), len(found[0].calibration) + 1 - sum(place))),
+        most=min(1.0, upper / max(sight.mean_found, TINY)),
+    )
+
+
+def _ratios(space: Space, views: Float[np.ndarray, "q v d"]) -> tuple[Float[np.ndarray, " q"], Int[np.ndarray, " q"]]:
+    """Return each image's distance to training over that to the reference, and its nearest training row."""
+    ratio, source = np.empty(len(views)), np.empty(len(views), dtype=np.int64)
+    for start in range(0, len(views), BLOCK):
+        block = views[start : start + BLOCK]
+        own = (block @ space.train.T).max(axis=1)
+        other = (block @ space.reference.T).max(axis=(1, 2))
+        source[start : start + BLOCK] = own.argmax(axis=1)
+        ratio[start : start + BLOCK] = np.maximum(1 - own.max(axis=1), 0) / np.maximum(1 - other, TINY)
+    return ratio, source

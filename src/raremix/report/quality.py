@@ -1,0 +1,107 @@
+"""Put the quality of synthetic images on one page: one HTML file that opens offline and asks nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from raremix.core import files
+from raremix.report.audit import Strip
+from raremix.report.notation import grouped
+from raremix.report.page import environment, resource
+
+Triple = tuple[float, float, float]
+"""A value with the ends of its interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityRow:
+    """One class of the table.
+
+    Attributes:
+        name: the class.
+        real, synthetic, held_out: how many images were compared.
+        flagged: how many look like copies; None where that could not be told.
+        figures: of synthetic images, by key; empty where there are too few.
+        floor: of held-out real images.
+    """
+
+    name: str
+    real: int
+    synthetic: int
+    held_out: int
+    flagged: int | None
+    figures: Mapping[str, Triple]
+    floor: Mapping[str, Triple]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Album:
+    """Pictures of one class: generated ones, then real ones."""
+
+    name: str
+    strip: Strip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityRecord:
+    """Everything that the page shows.
+
+    Attributes:
+        name: of the data set.
+        created: when, as text.
+        version: of raremix.
+        lead: whether copies were found, in one sentence.
+        is_alarming: whether that sentence is a warning.
+        features: the encoder.
+        facts: the few numbers that a reader wants first.
+        figures: keys and names of the figures, in order.
+        rows: one per class, all of them first.
+        planted: kind of copy, the share that was found, and whether the test is blind to it.
+        pairs: generated images beside the training images that they are nearest to.
+        albums: pictures of each class.
+        provenance: what was compared.
+    """
+
+    name: str
+    created: str
+    version: str
+    lead: str
+    is_alarming: bool
+    features: str
+    facts: tuple[tuple[str, str], ...]
+    figures: tuple[tuple[str, str], ...]
+    rows: tuple[QualityRow, ...]
+    planted: tuple[tuple[str, float, bool], ...]
+    pairs: Strip
+    albums: tuple[Album, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def write_quality(path: Path, record: QualityRecord) -> Path:
+    """Write the page.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    return files.write_text(path, render_quality(record))
+
+
+def render_quality(record: QualityRecord) -> str:
+    """Render the page; the same record gives the same bytes, without scripts and without addresses."""
+    return environment().get_template("quality.html.j2").render(
+        style=Markup(resource("style.css") + resource("audit.css")), record=record, grouped=grouped, written=written
+    )  # fmt: skip
+
+
+def written(triple: Triple) -> str:
+    """Write a value with its interval.
+
+    Example:
+        >>> written((0.5, 0.25, 0.75))
+        '0.500 [0.250, 0.750]'
+    """
+    value, low, high = triple
+    digits = 1 if abs(value) >= 100 else 3
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,121 @@
+"""The look for copies: checklist P1 to P3 on made-up images, and on real ones where they are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raremix.core.errors import DataError
+from raremix.evaluate.generative import COPIES, Space, audit_memorisation, pixel_space, pixel_views, plant_copies
+
+SEEN = ["exact", "JPEG 30", "noise 5 %", "flip", "gamma 0.7"]
+"""What pixels at this size tell."""
+
+
+def portraits(count: int, *, seed: int) -> np.ndarray:
+    """Return smooth images, one per patient, (n, 1, 32, 32)."""
+    stream = np.random.default_rng(seed)
+    places = np.linspace(-1, 1, 32)
+    y, x = np.meshgrid(places, places, indexing="ij")
+    images = np.zeros((count, 32, 32))
+    for _ in range(9):
+        cy, cx, width, height = (stream.uniform(low, high, (count, 1, 1)) for low, high in
+                                 ((-0.8, 0.8), (-0.8, 0.8), (0.05, 0.3), (-1, 1)))  # fmt: skip
+        images += height * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
+    low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
+    return ((images - low) / (high - low) * 255).astype(np.uint8)[:, None]
+
+
+def space(made: np.ndarray, *, seed: int = 0) -> Space:
+    train = portraits(100, seed=100 * seed + 1)
+    return Space(
+        name="pixels",
+        train=pixel_space(train),
+        reference=pixel_space(portraits(100, seed=100 * seed + 2)),
+        calibration=pixel_views(portraits(300, seed=100 * seed + 3)),
+        made=pixel_views(made),
+        planted={kind: pixel_views(plant_copies(train[:20], kind=kind)) for kind in COPIES},
+    )
+
+
+def test_honest_images_are_not_called_copies() -> None:
+    shares, alarms = [], 0
+    for seed in range(8):
+        found = audit_memorisation([space(portraits(100, seed=100 * seed + 4), seed=seed)], calibration_patients=300)
+        shares.append(found.is_flagged.mean())
+        alarms += found.has_copies
+    assert np.mean(shares) < 0.02
+    assert alarms <= 2  # of 8 at a level of .05; the thresholds themselves are drawn
+
+
+def test_planted_copies_are_found_and_named() -> None:
+    train, honest = portraits(100, seed=1), portraits(475, seed=4)
+    copies = np.concatenate([plant_copies(train[i : i + 1], kind=kind) for i, kind in enumerate(SEEN * 5)])
+    found = audit_memorisation([space(np.concatenate([honest, copies]))], calibration_patients=300)
+    assert found.has_copies
+    assert "Memorised" in found.words()
+    hits = found.is_flagged[475:]
+    assert hits.mean() > 0.9
+    named = found.source[475:] == np.arange(25)
+    assert named[hits].all()
+    assert set(found.order()[: hits.sum()]) <= set(range(475, 500)) | set(np.flatnonzero(found.is_flagged))
+
+
+def test_the_test_says_what_it_would_find() -> None:
+    found = audit_memorisation([space(portraits(300, seed=4))], calibration_patients=300)
+    assert found.sight.found["exact"] == found.sight.found["flip"] == 1.0
+    assert found.sight.found["gamma 0.7"] > 0.9
+    assert "planted copies" in found.words()
+    assert 0 < found.most < 0.05
+
+
+def test_a_space_in_which_nothing_is_seen_is_called_blind() -> None:
+    seen = space(portraits(100, seed=4))
+    stream = np.random.default_rng(0)
+    noise = {kind: stream.normal(size=views.shape).astype(np.float32) for kind, views in seen.planted.items()}
+    noise = {kind: views / np.linalg.norm(views, axis=2, keepdims=True) for kind, views in noise.items()}
+    blind = replace(seen, name="noise", planted=noise)
+    found = audit_memorisation([blind], calibration_patients=300)
+    assert set(found.sight.blind) == set(COPIES)
+    assert found.most == 1.0 or found.most > 0.5
+
+
+def test_too_few_patients_are_refused() -> None:
+    with pytest.raises(DataError, match="49 patients"):
+        audit_memorisation([space(portraits(10, seed=4))], calibration_patients=49)
+
+
+def test_without_images_it_is_refused() -> None:
+    seen = space(portraits(10, seed=4))
+    with pytest.raises(DataError, match="made images"):
+        audit_memorisation([replace(seen, made=seen.made[:0])], calibration_patients=300)
+
+
+@pytest.mark.parametrize("kind", list(COPIES))
+def test_copies_are_of_the_same_form_and_close(kind: str) -> None:
+    images = np.repeat(portraits(4, seed=5), 3, axis=1)
+    copies = plant_copies(images, kind=kind, seed=3)
+    assert copies.shape == images.shape
+    assert copies.dtype == np.uint8
+    assert (copies == plant_copies(images, kind=kind, seed=3)).all()
+    if kind == "exact":
+        assert (copies == images).all()
+        assert copies is not images
+    else:
+        assert (copies != images).any()
+    if kind == "flip":
+        assert (copies[..., ::-1] == images).all()
+    if kind == "shift 4 px":
+        inner, steps = copies[0, :, 8:-8, 8:-8], [(down, across) for down in (-4, 4) for across in (-4, 4)]
+        same = [(inner == images[0, :, 8 - down : 24 - down, 8 - across : 24 - across]).all() for down, across in steps]
+        assert sum(map(bool, same)) == 1
+
+
+def test_views_hold_flips_and_shifts() -> None:
+    images = portraits(3, seed=6)
+    views = pixel_views(images)
+    assert views.shape == (3, 18, 32 * 32)
+    assert np.allclose(np.linalg.norm(views, axis=2), 1, atol=1e-5)
+    assert np.allclose(views[:, 0], pixel_space(images))
+    assert np.allclose(views[:, 1], pixel_space(images[..., ::-1]))
+    assert np.allclose(pixel_views(images // 2 + 60)[:, 0], views[:, 0], atol=0.05)
