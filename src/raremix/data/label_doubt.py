@@ -44,12 +44,13 @@ def doubt_labels(
     the groups is scored by the one that was fitted to the other four. With p its probability of the given label,
 
         one class per image     score = 1 - p
-        several                 score = max over the image's labels k of  (1 - p_k) / t_k' - p_k / t_k
+        several                 score = max over the image's labels k of  1 - p_k
 
-    where t is the mean probability of the images that have this value of the label, and t' that of the others. Without
-    t all positives of a rare finding would come first. The estimate of the number of errors is that of confident
-    learning (Northcutt, Jiang & Chuang 2021, https://arxiv.org/abs/1911.00068): labels that another one beats, among
-    those whose probability is at least what is usual for images of that label. It is high where classes are hard.
+    so positives of a rare finding that the representation does not show come first.
+
+    The estimate of the number of errors is that of confident learning (Northcutt, Jiang & Chuang 2021,
+    https://arxiv.org/abs/1911.00068): labels that another one beats, among those whose probability is at least what is
+    usual for images of that label. It is far too high where classes are hard.
 
     Args:
         features: the representation.
@@ -82,9 +83,7 @@ def doubt_labels(
         given = _out_of_fold(features[rows], values[rows].astype(np.int64), own[rows]) if len(rows) else None
         if given is not None:
             chances, labels = given
-            usual = _usual(chances, labels)
-            one, other = _taken(chances, labels), _taken(chances, 1 - labels)
-            scores[rows] = np.maximum(scores[rows], other / usual[1 - labels] - one / usual[labels])
+            scores[rows] = np.maximum(scores[rows], 1 - _taken(chances, labels))
             wrong[rows] |= _beaten(chances, labels)
     rows = np.flatnonzero(np.isfinite(scores))
     return LabelDoubt(rows=rows, scores=scores[rows], estimate=int(wrong.sum())) if len(rows) else None
