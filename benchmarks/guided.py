@@ -29,7 +29,7 @@ from raremix.core.random import rng
 from raremix.core.types import Batch
 from raremix.mix import MIXERS, Method
 from raremix.mix.pairing import pair_most_dissimilar
-from raremix.train.loop import TrainSpec, resolve_precision
+from raremix.train.spec import TrainSpec, resolve_precision
 
 SHAPE = (64, 3, 224, 224)
 GRID = 16

@@ -28,13 +28,13 @@ from raremix.config import override
 from raremix.core import files
 from raremix.study.defaults import compose
 from raremix.study.feeds import make_feed, make_guide
-from raremix.study.jobs import build_model
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.spec import ArmSpec, StudySpec, loss_of, parse_study
 from raremix.study.tasks import make_task
+from raremix.study.training import build_model
 from raremix.train import fit
-from raremix.train.loop import make_fabric, resolve_precision
 from raremix.train.optimizer import make_optimizer
+from raremix.train.spec import make_fabric, resolve_precision
 
 BATCH = {28: 128, 64: 64, 224: 16}
 

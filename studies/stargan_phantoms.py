@@ -22,13 +22,14 @@ from raremix.data.samplers import Balanced
 from raremix.losses import LOSSES
 from raremix.mix import MIXERS
 from raremix.models import ClassifierSpec
-from raremix.study.generator import fit_generator, make_feed, read_generator
+from raremix.study.generator import fit_generator, make_feed
+from raremix.study.generator_spec import read_generator
 from raremix.study.generator_use import open_translator
 from raremix.study.prepare import Prepared, prepare
 from raremix.train import Classification, TrainSpec, fit
 from raremix.train.feed import to_float
-from raremix.train.loop import make_fabric
 from raremix.train.optimizer import make_optimizer
+from raremix.train.spec import make_fabric
 
 DATA = ["data.images=900", "data.classes=2", "data.imbalance_ratio=2", "data.size=32", "data.channels=1"]
 NETWORK = ["generator.width=12", "generator.widest=32", "generator.hidden=64", "generator.learning_rate=1e-3"]

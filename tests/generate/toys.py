@@ -12,10 +12,10 @@ from torch import Tensor
 
 from raremix.core.errors import StoppedError
 from raremix.data.samplers import SAMPLERS
-from raremix.generate import DCGAN, Form, GeneratorMethod, StarGAN
+from raremix.generate import DCGAN, Diffusion, Form, GeneratorMethod, LatentDiffusion, StarGAN
 from raremix.generate.pairs import ClassPairs
 from raremix.train import Feed, FitResult, TrainSpec, fit
-from raremix.train.loop import make_fabric
+from raremix.train.spec import make_fabric
 
 ROWS = 12
 FORM = Form(size=32, channels=1, classes=2)
@@ -33,8 +33,12 @@ SPEC = TrainSpec(
     workers=0,
 )
 METHODS: dict[str, GeneratorMethod] = {
+    "diffusion": Diffusion(width=8, layers=1, dropout=0.0, num_inference_steps=2),
     "dcgan": DCGAN(width=2, latent=5),
     "dcgan_hinge": DCGAN(width=2, latent=5, game="hinge"),
+    "latent_diffusion": LatentDiffusion(
+        width=8, text_width=32, autoencoder_width=8, autoencoder_steps=2, dropout=0.0, num_inference_steps=2
+    ),
     "stargan": StarGAN(width=2, widest=4, hidden=8, latent=3, style=4, learning_rate=1e-3, mapping_rate=1e-3),
 }
 _fabric = lru_cache(make_fabric)
@@ -89,3 +93,60 @@ def same(a: Mapping[str, Mapping[str, Tensor]], b: Mapping[str, Mapping[str, Ten
     return a.keys() == b.keys() and all(
         a[n].keys() == b[n].keys() and all(bool((a[n][k] == b[n][k]).all()) for k in a[n]) for n in a
     )
+
+
+def write_tiny_pipeline(folder: Path, *, channels: int = 3) -> Path:
+    """Write an untrained Stable Diffusion model as diffusers writes one."""
+    import torch
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from raremix.generate.latent_small import word_tokenizer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        tokenizer = word_tokenizer(["a medical image of a common lesion"])
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=32,
+            attention_head_dim=4,
+            norm_num_groups=4,
+        )
+        vae = AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=(8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            norm_num_groups=4,
+        )
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=37,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=tokenizer.model_max_length,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text.eval(),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=PNDMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, skip_prk_steps=True, steps_offset=1
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder

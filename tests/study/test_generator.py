@@ -24,9 +24,11 @@ from raremix.explain import DifferenceMap
 from raremix.generate import DCGAN, Form, generator_hash, read_card
 from raremix.study.defaults import data_table
 from raremix.study.difference_maps import MapSettings, compute_maps
-from raremix.study.generator import fit_generator, read_generator, sample_class
+from raremix.study.generator import fit_generator
 from raremix.study.generator_album import Album
+from raremix.study.generator_draw import sample_class
 from raremix.study.generator_guard import refuse_leaking, refuse_leaking_rows
+from raremix.study.generator_spec import read_generator
 from raremix.study.generator_use import open_translator
 from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, prepare

@@ -22,7 +22,7 @@ from raremix.core.types import Batch
 from raremix.losses import LOSSES
 from raremix.mix import AutoMix, MixBlock
 from raremix.train import AutoMixing, FitResult, fit
-from raremix.train.loop import make_fabric
+from raremix.train.spec import make_fabric
 
 AT = "features.2"
 SPEC = replace(TOY_SPEC, steps=8, checkpoints=8)

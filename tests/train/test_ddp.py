@@ -11,7 +11,7 @@ import torch
 from tests.train.ranks import train
 from tests.train.toys import SPEC, Toy
 
-from raremix.train.loop import make_fabric
+from raremix.train.spec import make_fabric
 
 TOY = Toy(mixer="none", norm=False, spec=replace(SPEC, batch_size=4, workers=1), rows=18)
 

@@ -16,7 +16,7 @@ from raremix.core.types import Batch, Boxes, MixPlan, Others
 from raremix.data.augment import Classical
 from raremix.train import fit
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, invert, store, warp_maps
-from raremix.train.loop import make_fabric
+from raremix.train.spec import make_fabric
 
 
 def test_a_map_moves_with_its_image() -> None:

@@ -18,8 +18,8 @@ from raremix.core.types import Batch
 from raremix.train import TrainSpec, fit
 from raremix.train.inference import predict_logits
 from raremix.train.log import Log
-from raremix.train.loop import make_fabric, resolve_precision
 from raremix.train.schedule import rate_factor
+from raremix.train.spec import make_fabric, resolve_precision
 
 
 @pytest.fixture(autouse=True)

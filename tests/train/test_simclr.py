@@ -13,8 +13,8 @@ from raremix.data.augment import Classical
 from raremix.data.samplers import Natural
 from raremix.models.small_encoder import small_encoder
 from raremix.train import Feed, TrainSpec, fit
-from raremix.train.loop import make_fabric
 from raremix.train.simclr import SimCLR, projection, view_loss
+from raremix.train.spec import make_fabric
 
 SPEC = TrainSpec(
     steps=30, batch_size=16, learning_rate=5e-3, average=None, validations=0, checkpoints=0, precision="32", workers=0

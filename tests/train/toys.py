@@ -23,7 +23,7 @@ from raremix.losses import LOSSES
 from raremix.mix import MIXERS
 from raremix.train import Classification, Feed, FitResult, TrainSpec, fit
 from raremix.train.inference import predict_logits
-from raremix.train.loop import make_fabric
+from raremix.train.spec import make_fabric
 
 _fabric = lru_cache(make_fabric)
 ROWS, SIDE = 20, 12

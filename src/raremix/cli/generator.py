@@ -32,6 +32,10 @@ Data = Annotated[
         metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
     ),
 ]
+Draw = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="draw.KEY=VALUE", help="A setting of drawing, e.g. draw.num_inference_steps=50."),
+]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted generator.")]
 
 
@@ -43,12 +47,26 @@ def _root() -> None:
 @generator.command()
 def fit(
     data: Data = "phantom",
-    method: Annotated[str, typer.Option("--method", "-m", help="dcgan draws, stargan translates.")] = "stargan",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "-m",
+            help="dcgan draws, stargan translates; diffusion, latent_diffusion and textual_inversion do both.",
+        ),
+    ] = "stargan",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: the method's.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images in pixels, 17 to 512.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     classifier: Annotated[
         Path | None, typer.Option(help="Folder of a trained classifier, for generator.classifier > 0.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="Leave out a class's images; may be given again.")
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="Fit this class although it has too few images; may be given again."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: runs/generators/DATA-METHOD.")] = None,
     label: Label = None,
@@ -65,14 +83,24 @@ def fit(
         raremix generator fit my_images/ --method dcgan --size 64 --steps 5000
         raremix generator fit labels.csv --label dx --group lesion_id --set generator.width=64 --set train.batch_size=8
         raremix generator fit studies/demo.toml --method stargan --set generator.identity=1
+        raremix generator fit my_images/ --method diffusion --size 64 --set generator.width=32
     """
-    from raremix.study.generator import fit_generator, fitted_ids, form_of, read_generator
+    from raremix.study.generator import fit_generator
+    from raremix.study.generator_spec import fitted_ids, form_of, read_generator, refuse_few, told
     from raremix.study.prepare import cache_of, prepare
 
     own = [*columns(label, group), *(settings or [])]
     own += [] if steps is None else [f"train.steps={steps}"]
     own += [] if size is None else [f"data.size={size}"]
-    spec = read_generator(data, method=method, settings=own, seed=seed, classifier=classifier)
+    spec = read_generator(
+        data,
+        method=method,
+        settings=own,
+        seed=seed,
+        classifier=classifier,
+        without=without or [],
+        force=force or [],
+    )
     folder = output or Path("runs/generators") / f"{spec.data.name}-{spec.name}"
     where = cache_of(spec.data.data, cache)
 
@@ -84,7 +112,10 @@ def fit(
         prepared = prepare(spec.data, cache=where, progress=bars("Reading images"))
         form = form_of(spec, prepared)
         if dry_run:
-            images = len(fitted_ids(prepared))
+            ids = fitted_ids(prepared, without=spec.without)
+            refuse_few(spec, prepared, ids)
+            told(spec.method, prepared)
+            images = len(ids)
             facts = {"folder": str(folder), "steps": spec.train.steps, "images": images, "side": form.side}
             text = f"would fit {spec.name} on {images} training images for {spec.train.steps} steps into {folder}"
             emit(as_json, facts, text)
@@ -110,25 +141,32 @@ def sample(
     count: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 16,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER/drawn.")] = None,
+    settings: Draw = None,
     as_json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
     """Draw images of a class as PNG files; image 7 of a seed and a class is always the same.
 
     raremix generator sample runs/generators/lesions-dcgan --class df -n 16 --seed 0
+    raremix generator sample runs/generators/lesions-diffusion --class df --set draw.guidance_scale=2
     """
-    from raremix.core.errors import UnknownNameError
-    from raremix.generate.folder import read_card
-    from raremix.study.generator import sample_class
+    from raremix.core.errors import UnknownNameError, UsageError
+    from raremix.study.generator_draw import sample_class
+    from raremix.study.generator_use import drawing_of, drawn_with, open_generator, refuse_unseen
 
     where = output or folder / "drawn"
+    drawing, rest = drawing_of(settings or [])
+    if rest:
+        raise UsageError(f"--set {rest[0]}: expected draw.KEY=VALUE, for example draw.guidance_scale=2")
     if dry_run:
-        card = read_card(folder)
+        drawer, card = open_generator(folder)
         if name not in card.classes:
             raise UnknownNameError("class", name, card.classes)
+        refuse_unseen(folder, card, name)
+        drawn_with(drawer, drawing)
         emit(as_json, {"images": count, "output": str(where)}, f"would draw {count} images of {name} into {where}")
         return
-    paths = sample_class(folder, label=name, count=count, seed=seed, output=where)
+    paths = sample_class(folder, label=name, count=count, seed=seed, output=where, drawing=drawing)
     sheet = where / f"{name}-{seed}-sheet.png"
     facts = {"images": [str(path) for path in paths], "sheet": str(sheet)}
     emit(
@@ -154,20 +192,23 @@ def translate(
     """Draw images, how the generator draws them unchanged, and how it draws them as each class.
 
     raremix generator translate runs/generators/lesions-stargan my_images/ --split test
+    raremix generator translate runs/generators/lesions-diffusion my_images/ --set draw.strength=0.3
     """
     from raremix.study.defaults import study_of
-    from raremix.study.generator import open_translator, settings_of, translate_grid
+    from raremix.study.generator_draw import settings_of, translate_grid
+    from raremix.study.generator_use import drawing_of, open_translator
     from raremix.study.prepare import cache_of, prepare
 
-    _, card = open_translator(folder)
-    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])
+    drawing, rest = drawing_of(settings or [])
+    _, card = open_translator(folder, drawing=drawing)
+    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *rest])
     where = output or folder / "translations.png"
     if dry_run:
         emit(as_json, {"picture": str(where)}, f"would translate {per_class} images per class into {where}")
         return
     with progress_bars(quiet=as_json) as bars:
         prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
-        translate_grid(folder, prepared, split=split, per_class=per_class, seed=seed, output=where)
+        translate_grid(folder, prepared, split=split, per_class=per_class, seed=seed, output=where, drawing=drawing)
     emit(as_json, {"picture": str(where)}, f"Translations: {where}\nWhat they change: raremix maps adm {data} {folder}")
 
 
@@ -180,15 +221,21 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from raremix.generate.folder import generator_hash
-    from raremix.study.generator import open_generator
+    from raremix.study.generator_use import open_generator
 
-    _, card = open_generator(folder)
+    drawer, card = open_generator(folder)
+    strip = folder / "evolution.png"
     facts: dict[str, Any] = {"folder": str(folder), "hash": generator_hash(folder), **asdict(card)}
+    facts["drawing"] = {name: getattr(drawer, name) for name in getattr(drawer, "drawing", ())}
+    facts["evolution"] = str(strip) if strip.is_file() else None
     if as_json:
         print_json(facts)
         return
     table = RichTable(escape(str(folder)), "", box=None, title_justify="left")
     shown = {**facts, "images": ", ".join(f"{c}: {n}" for c, n in zip(card.classes, card.images, strict=True))}
+    del shown["evolution"]
     for key, value in shown.items():
         table.add_row(f"  {key}", escape(str(value)))
     out.print(table)
+    if strip.is_file():
+        out.print(f"How it came about: {escape(str(strip))}", soft_wrap=True)

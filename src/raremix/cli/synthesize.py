@@ -1,7 +1,7 @@
 """raremix synthesize: training images from a fitted generator, as rows of a manifest."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,13 @@ def synthesize(
         str, typer.Option(help="Training images per class, real ones counted: balanced, a number, or df=200,vasc=100.")
     ] = "balanced",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    begin: Annotated[
+        Literal["auto", "noise", "own", "others"],
+        typer.Option(
+            help="What an image begins as: noise, a training image of its own class, or one of another. auto: noise "
+            "where the generator can."
+        ),
+    ] = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: runs/synthetic/GENERATOR.")] = None,
     label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
     group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
@@ -36,22 +43,33 @@ def synthesize(
 
         raremix synthesize my_images/ runs/generators/lesions-dcgan
         raremix synthesize labels.csv runs/generators/lesions-stargan --to df=200,vasc=200 --label dx
+        raremix synthesize my_images/ runs/generators/lesions-diffusion --begin own --set draw.strength=0.5
     """
     from raremix.study.defaults import study_of
-    from raremix.study.generator import settings_of
-    from raremix.study.generator_use import open_generator
+    from raremix.study.generator_draw import settings_of
+    from raremix.study.generator_use import drawing_of, open_generator
     from raremix.study.prepare import cache_of, prepare
     from raremix.study.synthesize import plan_synthesis
     from raremix.study.synthesize import synthesize as make
 
     _, card = open_generator(generator)
-    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])
+    drawing, rest = drawing_of(settings or [])
+    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *rest])
     folder = output or Path("runs/synthetic") / generator.name
     with progress_bars(quiet=as_json) as bars:
         prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
         plan = plan_synthesis(prepared, to=to, output=folder)
         if not dry_run:
-            make(prepared, generator=generator, output=folder, to=to, seed=seed, progress=bars("Drawing images"))
+            make(
+                prepared,
+                generator=generator,
+                output=folder,
+                to=to,
+                seed=seed,
+                begin=begin,
+                drawing=drawing,
+                progress=bars("Drawing images"),
+            )
     facts = {"output": str(folder), "real": plan.real, "synthetic": plan.wanted, "were_there": plan.done}
     if as_json:
         print_json(facts)

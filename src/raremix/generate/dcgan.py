@@ -236,6 +236,8 @@ class NoiseDrawer:
     form: Form
     latent: int
 
+    drawing = ()
+
     @torch.no_grad()
     def generate(self, targets: Float[Tensor, "B K"], latents: Float[Tensor, "B z"]) -> Float[Tensor, "B C H W"]:
         """Return images in [0, 1] of the targets' classes."""

@@ -10,9 +10,10 @@ import safetensors.torch
 from torch import Tensor
 
 from raremix.core import files
-from raremix.core.errors import CorruptError, ManifestError
+from raremix.core.errors import CorruptError, ManifestError, ReadError
 from raremix.core.fitted import FITTED_ON, FittedOn, write_fitted
 from raremix.core.protocols import ImageReconstructor
+from raremix.core.tensors import require_safetensors
 from raremix.core.types import Task
 from raremix.generate.form import Form
 from raremix.generate.method import ImageGenerator
@@ -73,6 +74,7 @@ def save_generator(
     weights: Mapping[str, Mapping[str, Tensor]],
     rows: FittedOn,
     extras: Mapping[str, Tensor] | None = None,
+    before: Mapping[str, FittedOn] | None = None,
 ) -> Path:
     """Write a generator's folder.
 
@@ -82,12 +84,13 @@ def save_generator(
         weights: of the kept networks, by name.
         rows: what it was fitted on.
         extras: further tensors that are needed to draw.
+        before: by use, the rows that what it began with was fitted on.
     """
     tensors = {f"{name}.{key}": value for name, state in weights.items() for key, value in state.items()}
     tensors |= {EXTRA + key: value for key, value in (extras or {}).items()}
     files.write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     files.write_json(folder / "config.json", {"format": FORMAT, "version": VERSION, **asdict(card)})
-    write_fitted(folder, {"train": rows})
+    write_fitted(folder, {"train": rows, **(before or {})})
     files.write_text(folder / "README.md", _readme(card))
     files.seal(folder, PARTS)
     return folder
@@ -118,6 +121,8 @@ def read_card(folder: Path) -> GeneratorCard:
         del facts["format"], facts["version"]
         facts["form"] = Form(**facts["form"])
         facts |= {key: tuple(facts[key]) for key in ("classes", "images", "notes")}
+        # JSON has one kind of list; settings are tuples.
+        facts["settings"] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["settings"].items()}
         return GeneratorCard(**facts)
     except (KeyError, TypeError) as error:
         raise CorruptError(f"{folder}/config.json cannot be read ({error}): fit the generator again") from None
@@ -140,6 +145,7 @@ def load_generator(
     if card.method not in GENERATORS:
         raise ManifestError(f"{folder}: method {card.method!r} is unknown here; known: {', '.join(GENERATORS)}")
     try:
+        require_safetensors(folder / "model.safetensors")
         tensors = safetensors.torch.load_file(folder / "model.safetensors")
         method = GENERATORS[card.method](**card.settings)
         networks = method.networks(card.form, seed=0)
@@ -148,7 +154,7 @@ def load_generator(
             mine = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
             network.load_state_dict(mine)
             network.requires_grad_(False)
-    except (KeyError, TypeError, RuntimeError, OSError, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, ReadError, safetensors.SafetensorError) as error:
         raise CorruptError(f"{folder} cannot be read ({str(error).splitlines()[0]}): fit the generator again") from None
     extras = {key.removeprefix(EXTRA): tensor for key, tensor in tensors.items() if key.startswith(EXTRA)}
     return method.drawer(kept, card.form, extras=extras), card

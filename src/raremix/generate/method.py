@@ -1,8 +1,8 @@
 """What every generator promises: networks, a training for the one loop, and something that draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +30,27 @@ class ImageGenerator(Protocol):
         ...
 
 
+@runtime_checkable
+class ClassTranslator(ImageReconstructor, Protocol):
+    """Show images as ones of other classes, and as what they are."""
+
+    @property
+    def form(self) -> Form:
+        """What is drawn."""
+        ...
+
+    def reconstruct(
+        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
+        """Return the images as they come out when nothing is to change.
+
+        Args:
+            images: values in [0, 1].
+            targets: their own classes, if they are known.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What a method trains with where nobody says otherwise.
@@ -39,12 +60,23 @@ class Budget:
         batch_size: images per step.
         average: decay of the weight average that draws.
         crop: smallest share of the side that a random crop of a training image keeps; 1 crops nothing.
+        precision: "32", or "auto": bf16 where the device computes in it.
+        clip: largest norm of the gradient; 0: any.
+        warmup: share of the steps with a rising learning rate.
+        fewest: images of a class below which a fit is refused, unless it is asked for by name.
+        thrift: the setting that saves memory.
     """
 
     steps: int
     batch_size: int
     average: float
     crop: float = 1.0
+    # Gradient penalties are small differences of large numbers; bf16 keeps eight bits of them.
+    precision: Literal["32", "auto"] = "32"
+    clip: float = 0.0
+    warmup: float = 0.0
+    fewest: int = 1
+    thrift: str = "generator.width=..., smaller than now"
 
 
 @runtime_checkable
@@ -54,8 +86,10 @@ class GeneratorMethod(Protocol):
     is_translator: bool
     """Whether it turns images into other ones, instead of noise into images."""
 
-    kept: tuple[str, ...]
-    """Names of the networks that are needed to draw."""
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the networks that are needed to draw."""
+        ...
 
     @property
     def budget(self) -> Budget:
@@ -88,6 +122,20 @@ class GeneratorMethod(Protocol):
             networks: the kept ones, trained.
             form: what is drawn.
             extras: tensors that were kept with the weights, by name.
+        """
+        ...
+
+
+@runtime_checkable
+class WordedMethod(GeneratorMethod, Protocol):
+    """A generator that is told in words what to draw, or that begins with weights from elsewhere."""
+
+    def told(self, words: Mapping[str, str], classes: Sequence[str]) -> "WordedMethod":
+        """Return the method with what the data say filled in.
+
+        Args:
+            words: of the data's card, by the names that a template uses.
+            classes: names.
         """
         ...
 

@@ -3,6 +3,17 @@
 from collections.abc import Mapping
 
 from raremix.generate.dcgan import DCGAN
+from raremix.generate.diffusion import Diffusion
+from raremix.generate.latent_diffusion import LatentDiffusion
 from raremix.generate.stargan import StarGAN
+from raremix.generate.textual_inversion import TextualInversion
 
-GENERATORS: Mapping[str, type[DCGAN] | type[StarGAN]] = {"dcgan": DCGAN, "stargan": StarGAN}
+Known = type[DCGAN] | type[Diffusion] | type[LatentDiffusion] | type[StarGAN] | type[TextualInversion]
+
+GENERATORS: Mapping[str, Known] = {
+    "dcgan": DCGAN,
+    "diffusion": Diffusion,
+    "latent_diffusion": LatentDiffusion,
+    "stargan": StarGAN,
+    "textual_inversion": TextualInversion,
+}

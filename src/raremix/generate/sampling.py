@@ -40,14 +40,20 @@ def sample(
         Some of the numbers, and their images.
     """
     where = torch.device("cpu") if device is None else device
-    for block in np.unique(numbers // BLOCK):
-        every = np.arange(block * BLOCK, (block + 1) * BLOCK)
+    size = block_of(generator, where)
+    for block in np.unique(numbers // size):
+        every = np.arange(block * size, (block + 1) * size)
         latents = torch.stack([latent(seed, label, int(i), generator.latent) for i in every])
-        targets = torch.zeros(BLOCK, classes)
+        targets = torch.zeros(size, classes)
         targets[:, label] = 1
         images = generator.generate(targets.to(where), latents.to(where))
         asked = np.isin(every, numbers)
         yield every[asked], to_bytes(images)[asked]
+
+
+def block_of(generator: object, device: torch.device) -> int:
+    """Return how many images are drawn at once: on a GPU as many as fill it, where the generator says how many."""
+    return BLOCK if device.type == "cpu" else int(getattr(generator, "block", BLOCK))
 
 
 def latent(seed: int, label: int, number: int, length: int) -> Float[Tensor, " z"]:

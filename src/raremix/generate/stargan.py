@@ -303,6 +303,8 @@ class StarTranslator:
     styles: Float[Tensor, "K M s"] | None = field(default=None, repr=False)
     style: Style | None = None
 
+    drawing = ("style",)
+
     def __post_init__(self) -> None:
         if self.style not in {None, "reference", "latent", "mean"}:
             raise ConfigError(f'style must be "reference", "latent" or "mean", got {self.style!r}')
@@ -348,6 +350,27 @@ class StarTranslator:
         """Return the images' styles, as images of the targets' classes."""
         device = self._move(images.device)
         return self.encoder(self.form.enter(images), classes_of(targets).to(device))
+
+    @torch.no_grad()
+    def along(
+        self,
+        images: Float[Tensor, "B C H W"],
+        own: Int[Tensor, " B"],
+        other: Int[Tensor, " B"],
+        place: Float[Tensor, " B"],
+    ) -> Float[Tensor, "B C H W"]:
+        """Return the images between their own style (0) and the mean style of another class (1).
+
+        Raises:
+            ConfigError: if no styles of training images were kept.
+        """
+        if self.styles is None:
+            raise ConfigError("the way to another class ends in its mean style: fit the translator again to keep it")
+        device = self._move(images.device)
+        entered = self.form.enter(images)
+        start = self.encoder(entered, own.to(device))
+        end = self.styles.to(device)[other.to(device)].nanmean(dim=1)
+        return self.form.leave(self.generator(entered, torch.lerp(start, end, place.to(device)[:, None])))
 
     def draw_styles(self, classes: Int[Tensor, " B"], *, rng: np.random.Generator) -> Float[Tensor, "B s"]:
         """Draw a style of each row's class."""

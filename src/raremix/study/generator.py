@@ -1,7 +1,7 @@
-"""Fit a generator on the training split of a data set, and use it: sample, translate, inspect."""
+"""Fit a generator on the training split of a data set."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,105 +11,38 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raremix import __version__
-from raremix.config import Table, build, build_named, override
 from raremix.core import files
-from raremix.core.errors import ConfigError, ManifestError, ResumeError, RunError, UnknownNameError
+from raremix.core.errors import ConfigError, ResumeError, RunError
+from raremix.core.fitted import FITTED_ON, FittedOn, read_fitted
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.data.augment import Classical
-from raremix.data.samplers import Balanced
-from raremix.generate import GENERATORS, Form, GeneratorCard, GeneratorMethod, ImageGenerator, StarTranslator
+from raremix.data.samplers import Balanced, Natural
+from raremix.generate import (
+    Form,
+    GeneratorCard,
+    GeneratorMethod,
+    LatentDrawer,
+    StarTranslator,
+    export,
+)
 from raremix.generate.folder import read_card, save_generator
 from raremix.generate.pairs import ClassPairs
-from raremix.generate.sampling import sample
 from raremix.models import load_classifier
-from raremix.study.defaults import study_of
 from raremix.study.fitted import rows_of
-from raremix.study.generator_album import COLUMNS, Album, Noticed, draw_translations, examples
-from raremix.study.generator_guard import refuse_other_form
-from raremix.study.generator_pictures import draw_sheet
-from raremix.study.generator_use import open_generator, open_translator
+from raremix.study.generator_album import Album, Noticed
+from raremix.study.generator_spec import GeneratorSpec, counts_of, fitted_ids, form_of, refuse_few, told
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import StudySpec, check_train
-from raremix.train import Feed, TrainSpec, fit
+from raremix.train import Feed, fit
+from raremix.train.checkpoint import unwrap
 from raremix.train.feed import to_float
-from raremix.train.loop import make_fabric
+from raremix.train.spec import make_fabric
 
 CODE_VERSION = 1
 """Raised when a change makes the same settings fit another generator."""
 
 BANK, FEW = 64, 50
 """Styles of training images kept per class; below how many images a class is few."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratorSpec:
-    """A generator to fit.
-
-    Attributes:
-        data: the study whose data and split are used; its arms and networks do not matter.
-        name: of the method.
-        method: its hyper-parameters.
-        train: budget and device; the optimisers are the method's.
-        seed: of weights, order and noise.
-        classifier: folder of an auxiliary classifier, where the method asks for one.
-    """
-
-    data: StudySpec
-    name: str
-    method: GeneratorMethod
-    train: TrainSpec
-    seed: int = 0
-    classifier: Path | None = None
-
-
-def read_generator(
-    place: str, *, method: str, settings: Sequence[str] = (), seed: int = 0, classifier: Path | None = None
-) -> GeneratorSpec:
-    """Compose what to fit from a place and settings.
-
-    Args:
-        place: data, as `raremix study` takes them.
-        method: the generator's name.
-        settings: `generator.key=value` for its hyper-parameters, `train.key=value` for budget and device, and
-            everything else for the data.
-        seed: of the training.
-        classifier: folder of an auxiliary classifier.
-
-    Raises:
-        ConfigError: for a value that does not fit.
-        UnknownNameError: for a name or key that does not exist.
-    """
-    own = [s for s in settings if s.strip().startswith(("generator.", "train."))]
-    table = override({"generator": {"name": method}, "train": {}}, own)
-    made = build_named(GENERATORS, table["generator"], kind="generator", where="generator")
-    assert isinstance(made, GeneratorMethod)
-    budget = made.budget
-    defaults: Table = {
-        "steps": budget.steps,
-        "batch_size": budget.batch_size,
-        "average": budget.average,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "clip": 0.0,
-        # Gradient penalties are small differences of large numbers; bf16 keeps eight bits of them.
-        "precision": "32",
-        "validations": 16,
-        "checkpoints": 8,
-    }
-    for key in ("optimizer", "learning_rate", "weight_decay", "metric"):
-        if key in table["train"]:
-            raise ConfigError(f"train.{key}: a generator has its own; set generator.{key}, if it has such a key")
-    train = build(TrainSpec, {**defaults, **table["train"]}, where="train")
-    check_train(train, where="train")
-    if train.devices > 1:
-        raise ConfigError(f"train.devices = {train.devices}: generators are fitted on one device")
-    if train.steps < 1 or train.batch_size < 1:
-        raise ConfigError("train.steps and train.batch_size must be at least 1")
-    data = study_of(place, settings=[s for s in settings if s not in own])
-    return GeneratorSpec(
-        data=data, name=str(table["generator"]["name"]), method=made, train=train, seed=seed, classifier=classifier
-    )
 
 
 def fit_generator(
@@ -142,10 +75,12 @@ def fit_generator(
     """
     make = progress or (lambda title: lambda what, done, total: None)
     prepared = prepared or prepare(spec.data, cache=cache, progress=make("Reading images"))
-    form, ids = form_of(spec, prepared), fitted_ids(prepared)
+    spec = replace(spec, method=told(spec.method, prepared))
+    form, ids = form_of(spec, prepared), fitted_ids(prepared, without=spec.without)
+    refuse_few(spec, prepared, ids)
     identity = identity_of(spec, prepared)
-    for name, count in zip(prepared.manifest.card.classes, _counts(prepared, ids), strict=True):
-        if count < FEW:
+    for name, count in zip(prepared.manifest.card.classes, counts_of(prepared, ids), strict=True):
+        if count < FEW and name not in spec.without:
             say(f"{name} has {count} training images: a generator may learn them by heart; look for copies")
     with files.claim(folder / ".claim", what=f"generator {folder.name}"):
         if (folder / files.MANIFEST).is_file():
@@ -155,7 +90,8 @@ def fit_generator(
         files.sweep(folder, recursive=True)
         album = Album(folder=folder, method=spec.method, seed=spec.seed, prepared=prepared, form=form, ids=ids)
         networks = spec.method.networks(form, seed=spec.seed)
-        extras = {} if spec.classifier is None else {"classifier": judge_of(spec.classifier, form)}
+        extras: dict[str, Any] = {"steps": spec.train.steps, "average": spec.train.average}
+        extras |= {} if spec.classifier is None else {"classifier": judge_of(spec.classifier, form)}
         fabric = make_fabric(spec.train)
         try:
             fitted = fit(
@@ -172,11 +108,11 @@ def fit_generator(
         except torch.OutOfMemoryError:
             raise RunError(
                 f"the device ran out of memory with {spec.train.batch_size} images per step: "
-                f"--set train.batch_size={max(1, spec.train.batch_size // 2)}, or a smaller generator.width"
+                f"--set train.batch_size={max(1, spec.train.batch_size // 2)}, or --set {spec.method.budget.thrift}"
             ) from None
         kept = {name: fitted.weights[name] for name in spec.method.kept}
         for name, weights in kept.items():
-            networks[name] = spec.method.networks(form, seed=spec.seed)[name]
+            networks[name] = unwrap(networks[name]).cpu()
             networks[name].load_state_dict(weights)
         drawer = spec.method.drawer({name: networks[name] for name in kept}, form)
         styles = {"styles": style_bank(drawer, prepared, ids)} if isinstance(drawer, StarTranslator) else {}
@@ -201,7 +137,7 @@ def fit_generator(
                 resize=spec.data.data.resize,
                 fitted_on=rows.hash(),
                 held_out=rows_of(manifest, held).hash(),
-                images=tuple(_counts(prepared, ids)),
+                images=tuple(counts_of(prepared, ids)),
                 seed=spec.seed,
                 steps=spec.train.steps,
                 batch_size=spec.train.batch_size,
@@ -213,42 +149,22 @@ def fit_generator(
             weights=kept,
             rows=rows,
             extras=styles,
+            before=rows_before(spec.method),
         )
+        if isinstance(drawer, LatentDrawer):
+            files.remove_folder(folder / "diffusers")
+            export(drawer, spec.method, folder / "diffusers")  # pyright: ignore[reportArgumentType]
         files.remove_folder(folder / "checkpoints")
     return folder
 
 
-def form_of(spec: GeneratorSpec, prepared: Prepared) -> Form:
-    """Return what is to be drawn.
-
-    Raises:
-        ConfigError: for several findings per image, 16-bit images, or a size that generators do not draw.
-    """
-    card = prepared.manifest.card
-    if card.task == "multilabel":
-        raise ConfigError(
-            f"{card.name!r} has several findings per image, and these generators draw one class: "
-            "name one finding as label, or one class per image"
-        )
-    if spec.data.data.bits != 8:
-        raise ConfigError("generators draw 8-bit images: set data.bits = 8")
-    return Form(size=spec.data.data.size, channels=prepared.channels, classes=len(card.classes))
-
-
-def fitted_ids(prepared: Prepared) -> Int[np.ndarray, " n"]:
-    """Return the rows that a generator is fitted on: real and labelled ones of the training split.
-
-    Raises:
-        ConfigError: naming a class without any.
-    """
-    manifest = prepared.manifest
-    ids = manifest.rows("train")
-    is_real = manifest.frame["origin"].gather(manifest.positions(ids)).to_numpy() == "real"
-    ids = ids[is_real & ~np.isnan(manifest.targets(ids)).any(axis=1)]
-    for name, count in zip(manifest.card.classes, _counts(prepared, ids), strict=True):
-        if not count:
-            raise ConfigError(f"no training image of {name!r}: a generator needs some of every class")
-    return ids
+def rows_before(method: GeneratorMethod) -> dict[str, FittedOn]:
+    """Return the rows that the model was fitted on which a method begins with, if raremix fitted it."""
+    weights = getattr(method, "weights", "")
+    # What is exported for other programs lies in a folder within the generator's.
+    places = [Path(weights), Path(weights).parent] if weights else []
+    found = next((read_fitted(place) for place in places if (place / FITTED_ON).is_file()), None)
+    return {f"before/{use}": rows for use, rows in (found or {}).items()}
 
 
 def identity_of(spec: GeneratorSpec, prepared: Prepared) -> str:
@@ -264,6 +180,7 @@ def identity_of(spec: GeneratorSpec, prepared: Prepared) -> str:
             "data": prepared.manifest.hash(),
             "images": [spec.data.data.size, prepared.channels, spec.data.data.bits, spec.data.data.resize],
             "seed": spec.seed,
+            **({"without": sorted(spec.without)} if spec.without else {}),
             "classifier": None if spec.classifier is None else files.hash_file(spec.classifier / "model.safetensors"),
         }
     )
@@ -286,7 +203,12 @@ def make_feed(spec: GeneratorSpec, prepared: Prepared, ids: Int[np.ndarray, " n"
             modality=prepared.manifest.card.modality,
         ),
     }
-    pool = None
+    pool, prior = None, getattr(spec.method, "prior", "")
+    if prior:
+        mine = targets[:, prepared.manifest.card.classes.index(prior)] > 0.5
+        common_prior = {**common, "ids": ids[mine], "targets": targets[mine]}
+        natural = Natural(targets=targets[mine], seed=spec.seed + 1)
+        pool = Feed(**common_prior, sampler=natural, batch_size=spec.train.batch_size, stream=1)
     if spec.method.is_translator:
         pairs = ClassPairs(targets=targets, seed=spec.seed)
         pool = Feed(**common, sampler=pairs, batch_size=2 * spec.train.batch_size, stream=1)
@@ -324,57 +246,3 @@ def style_bank(
     for k, styles in enumerate(found):
         bank[k, : len(styles)] = styles.cpu()
     return bank
-
-
-def settings_of(card: GeneratorCard) -> list[str]:
-    """Return the settings of a data set that make images as a generator draws them."""
-    form = card.form
-    return [f"data.size={form.size}", f"data.channels={form.channels}", f'data.resize="{card.resize}"']
-
-
-def sample_class(folder: Path, *, label: str, count: int, seed: int, output: Path) -> list[Path]:
-    """Draw images of a class into a folder, and a sheet of them; image i is always the same for a seed and a class.
-
-    Raises:
-        UnknownNameError: if the generator does not know the class.
-        ConfigError: if it is a translator.
-    """
-    drawer, card = open_generator(folder)
-    if label not in card.classes:
-        raise UnknownNameError("class", label, card.classes)
-    if not isinstance(drawer, ImageGenerator):
-        raise ConfigError(f"{folder} is a {card.method}, which translates images: use `raremix generator translate`")
-    paths, shown = [], []
-    drawn = sample(
-        drawer, label=card.classes.index(label), classes=len(card.classes), numbers=np.arange(count), seed=seed
-    )
-    for numbers, images in drawn:
-        for number, image in zip(numbers, images, strict=True):
-            paths.append(files.write_image(output / f"{label}-{seed}-{number:06d}.png", image.transpose(1, 2, 0)))
-            shown.append(image)
-    rows = [shown[i : i + COLUMNS] for i in range(0, min(len(shown), 64), COLUMNS)]
-    sheet = draw_sheet(rows, rows=[label] * len(rows), title=f"{folder.name}, seed {seed}")
-    files.write_image(output / f"{label}-{seed}-sheet.png", sheet)
-    return paths
-
-
-def translate_grid(folder: Path, prepared: Prepared, *, split: str, per_class: int, seed: int, output: Path) -> Path:
-    """Draw images, their reconstructions and their translations to each class.
-
-    Raises:
-        ConfigError: if the generator is no translator, or draws other images.
-        ManifestError: if the split has no images.
-    """
-    drawer, card = open_translator(folder)
-    manifest = prepared.manifest
-    size = prepared.cache.shape[-1]
-    refuse_other_form(folder, card, manifest, size=size, channels=prepared.channels)
-    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
-    if not len(ids):
-        raise ManifestError(f"the data have no rows in split {split!r}: use train, validation, test or all")
-    chosen = examples(manifest, ids, per_class=per_class, seed=seed)
-    return files.write_image(output, draw_translations(drawer, prepared, chosen, title=f"{folder.name}, {split}"))
-
-
-def _counts(prepared: Prepared, ids: Int[np.ndarray, " n"]) -> list[int]:
-    return [int(n) for n in np.nansum(prepared.manifest.targets(ids), axis=0)]

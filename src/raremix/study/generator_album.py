@@ -16,7 +16,7 @@ from raremix.core.protocols import Trainable
 from raremix.core.random import rng
 from raremix.core.types import Batch
 from raremix.data.manifest import Manifest
-from raremix.generate import Form, GeneratorMethod, ImageGenerator, StarTranslator
+from raremix.generate import ClassTranslator, Form, GeneratorMethod, ImageGenerator
 from raremix.generate.sampling import latent, to_bytes
 from raremix.study.generator_pictures import draw_sheet, evenly
 from raremix.study.prepare import Prepared
@@ -101,11 +101,11 @@ class Album:
         """
         drawer = self.method.drawer({name: modules[name] for name in self.method.kept}, self.form)
         device = next(modules[self.method.kept[0]].parameters()).device
-        if isinstance(drawer, StarTranslator):
-            sheet, strip = self._translated(drawer, device)
-        else:
-            assert isinstance(drawer, ImageGenerator)
+        if isinstance(drawer, ImageGenerator):
             sheet, strip = self._drawn(drawer, device)
+        else:
+            assert isinstance(drawer, ClassTranslator)
+            sheet, strip = self._translated(drawer, device)
         path = self.folder / "samples" / f"step-{self.step:08d}.png"
         files.write_image(path, sheet)
         files.write_tensors(path.with_suffix(".safetensors"), {"strip": torch.from_numpy(strip)})
@@ -138,7 +138,7 @@ class Album:
             notes.append("translations hardly differ from reconstructions: their difference maps show nothing")
         return tuple(notes), dict(self.last)
 
-    def _translated(self, drawer: StarTranslator, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    def _translated(self, drawer: ClassTranslator, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
         chosen = examples(self.prepared.manifest, self.ids, per_class=ROWS, seed=self.seed)
         columns = translations(drawer, self.prepared, chosen, device=device)
         again, others = columns[1], torch.stack(columns[2:])
@@ -162,7 +162,7 @@ class Album:
 
 
 def translations(
-    drawer: StarTranslator, prepared: Prepared, chosen: Int[np.ndarray, " m"], *, device: torch.device | None = None
+    drawer: ClassTranslator, prepared: Prepared, chosen: Int[np.ndarray, " m"], *, device: torch.device | None = None
 ) -> list[Float[Tensor, "m C H W"]]:
     """Return images, their reconstructions, and their translations to each class."""
     count = len(prepared.manifest.card.classes)
@@ -177,7 +177,7 @@ def translations(
 
 
 def draw_translations(
-    drawer: StarTranslator, prepared: Prepared, chosen: Int[np.ndarray, " m"], *, title: str
+    drawer: ClassTranslator, prepared: Prepared, chosen: Int[np.ndarray, " m"], *, title: str
 ) -> np.ndarray:
     """Draw images beside their reconstructions and their translations to each class."""
     return _sheet_of(translations(drawer, prepared, chosen), prepared, chosen, title=title)

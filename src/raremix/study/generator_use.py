@@ -1,19 +1,20 @@
 """Use fitted generators in studies: open them once, and know which of them a table asks for."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
-from raremix.config import Table
+from raremix.config import Table, check, override
 from raremix.core import files
-from raremix.core.errors import ConfigError
+from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.protocols import ImageReconstructor
-from raremix.generate import GeneratorCard, ImageGenerator, StarTranslator, load_generator
+from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, load_generator
+from raremix.generate.diffusion_library import Solver
 from raremix.generate.stargan import Style
 
 
@@ -34,16 +35,67 @@ def _opened(folder: Path, time: int, process: int) -> tuple[ImageGenerator | Ima
     return load_generator(folder)
 
 
-def open_translator(folder: Path) -> tuple[StarTranslator, GeneratorCard]:
+def open_translator(folder: Path, *, drawing: Mapping[str, Any] | None = None) -> tuple[ClassTranslator, GeneratorCard]:
     """Load a translator.
 
+    Args:
+        folder: of a fitted one.
+        drawing: settings of drawing, as `drawn_with` takes them.
+
     Raises:
-        ConfigError: if the generator draws from noise.
+        ConfigError: if the generator draws from noise alone.
+        UnknownNameError: for a setting that it has not.
     """
     drawer, card = open_generator(folder)
-    if not isinstance(drawer, StarTranslator):
-        raise ConfigError(f"{folder} is a {card.method}, which draws from noise; a translator is needed: fit a stargan")
-    return drawer, card
+    if not isinstance(drawer, ClassTranslator):
+        raise ConfigError(
+            f"{folder} is a {card.method}, which draws from noise; a translator is needed: fit a stargan or a diffusion"
+        )
+    found = drawn_with(drawer, drawing or {})
+    assert isinstance(found, ClassTranslator)
+    return found, card
+
+
+def drawn_with(drawer: Any, settings: Mapping[str, Any]) -> ImageGenerator | ImageReconstructor:
+    """Return a drawer with other settings of drawing: steps, guidance, strength, style, whichever it has.
+
+    Raises:
+        UnknownNameError: for a setting that it has not.
+        ConfigError: for a value that does not fit.
+    """
+    if not settings:
+        return drawer
+    known = tuple(getattr(drawer, "drawing", ()))
+    hints = get_type_hints(type(drawer))
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError("setting of drawing", name, known)
+    fitting = {name: check(value, hints[name], where=f"draw.{name}") for name, value in settings.items()}
+    return replace(drawer, **fitting)
+
+
+def drawing_of(settings: Sequence[str]) -> tuple[Table, list[str]]:
+    """Part settings into those of drawing, `draw.key=value`, as a table, and the others.
+
+    Example:
+        >>> drawing_of(["draw.strength=0.5", "data.size=32"])
+        ({'strength': 0.5}, ['data.size=32'])
+    """
+    own = [setting for setting in settings if setting.strip().startswith("draw.")]
+    return override({}, own).get("draw", {}), [setting for setting in settings if setting not in own]
+
+
+def refuse_unseen(folder: Path, card: GeneratorCard, label: str) -> None:
+    """Refuse to draw a class that was left out when the generator was fitted.
+
+    Raises:
+        ConfigError: saying what to do.
+    """
+    if not card.images[card.classes.index(label)]:
+        raise ConfigError(
+            f"{folder} never saw an image of {label!r} (--without): learn it as a token with "
+            "`raremix generator fit --method textual_inversion`, or fit a generator with it"
+        )
 
 
 def drawing_device() -> torch.device:
@@ -51,13 +103,26 @@ def drawing_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class _Translators(Mapping[str, Callable[..., StarTranslator]]):
+class _Translators(Mapping[str, Callable[..., ClassTranslator]]):
     """Every folder of a translator, by its path, as a registry for tables within tables."""
 
-    def __getitem__(self, name: str) -> Callable[..., StarTranslator]:
-        def opened(style: Style | None = None) -> StarTranslator:
-            translator, _ = open_translator(Path(name))
-            return translator if style is None else replace(translator, style=style)
+    def __getitem__(self, name: str) -> Callable[..., ClassTranslator]:
+        def opened(
+            style: Style | None = None,
+            solver: Solver | None = None,
+            num_inference_steps: int | None = None,
+            guidance_scale: float | None = None,
+            strength: float | None = None,
+        ) -> ClassTranslator:
+            asked = {
+                "style": style,
+                "solver": solver,
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "strength": strength,
+            }
+            given = {key: value for key, value in asked.items() if value is not None}
+            return open_translator(Path(name), drawing=given)[0]
 
         return opened
 
@@ -68,7 +133,7 @@ class _Translators(Mapping[str, Callable[..., StarTranslator]]):
         return 0
 
 
-TRANSLATORS: Mapping[str, Callable[..., StarTranslator]] = _Translators()
+TRANSLATORS: Mapping[str, Callable[..., ClassTranslator]] = _Translators()
 """`translator = "runs/generators/NAME"`, or `{ name = "runs/generators/NAME", style = "latent" }`."""
 
 

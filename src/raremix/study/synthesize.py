@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -19,13 +19,17 @@ from raremix.core.fitted import FITTED_ON
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.data.manifest import TARGET, Manifest
-from raremix.generate import GeneratorCard, ImageGenerator, StarTranslator, generator_hash
-from raremix.generate.sampling import BLOCK, sample, to_bytes
-from raremix.study.generator import fitted_ids
+from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, generator_hash
+from raremix.generate.sampling import block_of, sample, to_bytes
 from raremix.study.generator_guard import refuse_leaking, refuse_other_form
-from raremix.study.generator_use import drawing_device, open_generator
+from raremix.study.generator_spec import fitted_ids
+from raremix.study.generator_use import drawing_device, drawn_with, open_generator, refuse_unseen
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
+
+Begin = Literal["auto", "noise", "own", "others"]
+"""What a synthetic image begins as: noise, a training image of its own class, or one of another class; "auto": noise
+where the generator can, else others."""
 
 LOG = "images.jsonl"
 SAFE = re.compile(r"[^\w.+-]+")
@@ -77,13 +81,15 @@ def synthesize(
     output: Path,
     to: str = "balanced",
     seed: int = 0,
+    begin: Begin = "auto",
+    drawing: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Make synthetic training images and a manifest of real and synthetic rows.
 
     Image i of a class is always the same for a generator and a seed, so that a killed run goes on, and a second one
-    finds nothing to do. A translator shows training images of other classes as images of the class: those are the
-    parents of its rows. Real files are read only, and no row of theirs is changed.
+    finds nothing to do. Images that begin as training images have those as parents. Real files are read only, and no
+    row of theirs is changed.
 
     Args:
         prepared: the data; its split is written into the manifest.
@@ -91,23 +97,34 @@ def synthesize(
         output: folder of the images and of `manifest.parquet`.
         to: see `plan_synthesis`.
         seed: of the noise.
+        begin: what an image begins as.
+        drawing: settings of drawing: strength, steps, guidance, whichever the generator has.
         progress: called after every block of images.
 
     Returns:
         The manifest's path.
 
     Raises:
+        ConfigError: if the generator cannot begin so, or never saw a class that is asked for.
+        UnknownNameError: for a setting of drawing that it has not.
         GuardError: if the output would touch real files.
         HeldOutError: if the generator was fitted on rows that these data hold out.
         ResumeError: if the output holds images of another generator, seed or data set.
     """
     drawer, card = open_generator(generator)
+    drawer = drawn_with(drawer, drawing or {})
+    start = _begin(begin, drawer, generator, card)
     manifest = prepared.manifest
     refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     refuse_leaking(generator, manifest, what=f"the generator {generator}")
     _refuse_real(manifest, output)
     plan = plan_synthesis(prepared, to=to, output=output)
+    for name, count in plan.wanted.items():
+        if count:
+            refuse_unseen(generator, card, name)
     recipe = {"generator": generator_hash(generator), "method": card.method, "seed": seed}
+    recipe |= {} if begin == "auto" else {"begin": begin}
+    recipe |= {"drawing": dict(sorted(drawing.items()))} if drawing else {}
     with files.claim(output / ".claim", what=f"synthesis in {output}"):
         files.sweep(output, recursive=True)
         _claim_folder(output, {**recipe, "data": manifest.hash()})
@@ -118,7 +135,7 @@ def synthesize(
         there, done, total = _records(output), sum(plan.done.values()), sum(plan.wanted.values())
         for name, count in plan.wanted.items():
             missing = np.array([n for n in range(count) if (name, n) not in there], dtype=np.int64)
-            for numbers, images, parents in _draw(drawer, card, prepared, name, missing, seed=seed):
+            for numbers, images, parents in _draw(drawer, card, prepared, name, missing, seed=seed, start=start):
                 for number, image, parent in zip(numbers.tolist(), images, parents, strict=True):
                     path = output / _file(name, seed, number)
                     files.write_image(path, image.transpose(1, 2, 0))
@@ -133,22 +150,43 @@ def synthesize(
         return _write_manifest(manifest, rows, output=output, recipe=recipe)
 
 
+def _begin(begin: Begin, drawer: Any, generator: Path, card: GeneratorCard) -> Begin:
+    """Return what images begin as.
+
+    Raises:
+        ConfigError: if the generator cannot begin so.
+    """
+    if begin == "auto":
+        return "noise" if isinstance(drawer, ImageGenerator) else "others"
+    kind, verb = (ImageGenerator, "draw from noise") if begin == "noise" else (ClassTranslator, "begin with images")
+    if not isinstance(drawer, kind):
+        raise ConfigError(f"{generator} is a {card.method}, which does not {verb}: leave begin = {begin!r} out")
+    return begin
+
+
 def _draw(
-    drawer: Any, card: GeneratorCard, prepared: Prepared, name: str, numbers: Int[np.ndarray, " n"], *, seed: int
+    drawer: Any,
+    card: GeneratorCard,
+    prepared: Prepared,
+    name: str,
+    numbers: Int[np.ndarray, " n"],
+    *,
+    seed: int,
+    start: Begin,
 ) -> Iterator[tuple[Int[np.ndarray, " b"], UInt8[np.ndarray, "b C H W"], list[list[int]]]]:
     """Yield blocks of a class's images with their parents."""
     label, count, device = card.classes.index(name), len(card.classes), drawing_device()
-    if isinstance(drawer, ImageGenerator):
+    if start == "noise":
         for some, images in sample(drawer, label=label, classes=count, numbers=numbers, seed=seed, device=device):
             yield some, images, [[] for _ in some]
         return
-    assert isinstance(drawer, StarTranslator)
-    ids = fitted_ids(prepared)
-    others = ids[prepared.manifest.targets(ids)[:, label] < 0.5]
-    wanted = torch.eye(count)[label].expand(BLOCK, -1)
-    for block in np.unique(numbers // BLOCK):
-        every = np.arange(block * BLOCK, (block + 1) * BLOCK)
-        parents = others[rng(seed, "pair", label, int(block)).integers(len(others), size=BLOCK)]
+    ids, size = fitted_ids(prepared), block_of(drawer, device)
+    is_own = prepared.manifest.targets(ids)[:, label] > 0.5
+    others = ids[is_own if start == "own" else ~is_own]
+    wanted = torch.eye(count)[label].expand(size, -1)
+    for block in np.unique(numbers // size):
+        every = np.arange(block * size, (block + 1) * size)
+        parents = others[rng(seed, "pair", label, int(block)).integers(len(others), size=size)]
         images = to_float(prepared.cache.take(parents)).to(device)
         drawn = to_bytes(drawer(images, wanted.to(device), rng=rng(seed, "latent", label, int(block), 1)))
         asked = np.isin(every, numbers)

@@ -3,6 +3,7 @@
 from raremix.train.automix import AutoMixing
 from raremix.train.classification import Classification
 from raremix.train.feed import Feed
-from raremix.train.loop import FitResult, TrainSpec, fit
+from raremix.train.loop import FitResult, fit
+from raremix.train.spec import TrainSpec
 
 __all__ = ["AutoMixing", "Classification", "Feed", "FitResult", "TrainSpec", "fit"]

@@ -7,7 +7,7 @@ from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImpor
 from torch import nn
 
 from raremix.core.errors import ConfigError
-from raremix.train.loop import TrainSpec
+from raremix.train.spec import TrainSpec
 
 
 def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:

@@ -1,0 +1,319 @@
+"""Diffusion: draw images of a class by taking noise away, pixel by pixel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from raremix.core.errors import ConfigError
+from raremix.core.protocols import Trainable
+from raremix.core.random import rng, torch_seed
+from raremix.core.types import Batch
+from raremix.generate.diffusion_augment import LABELS, apply_changed, draw_changed
+from raremix.generate.diffusion_library import Solver, image_network, save_memory
+from raremix.generate.diffusion_noise import MOMENTS, Noise, Prediction, cosine_noise, spread_times
+from raremix.generate.diffusion_sampling import check_drawing, clipped, denoise, guided
+from raremix.generate.form import Form, classes_of
+from raremix.generate.method import Budget
+
+
+class Denoiser(nn.Module):
+    """Say what is noise in an image, told its moment, its class and how it was changed.
+
+    Args:
+        network: diffusers' UNet2D, whose class embedding is given as a vector.
+        width: length of that vector.
+        classes: how many there are; one more says nothing.
+    """
+
+    def __init__(self, network: nn.Module, *, width: int, classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.label = nn.Embedding(classes + 1, width)
+        # Without a bias: labels of 0 add nothing.
+        self.changed = nn.Linear(LABELS, width, bias=False)
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "B C H W"],
+        times: Int[Tensor, " B"],
+        classes: Int[Tensor, " B"],
+        changed: Float[Tensor, "B 9"] | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """Return what is asked for: v, or the noise."""
+        told = self.label(classes)
+        if changed is not None:
+            told = told + self.changed(changed)
+        return self.network(noisy, times, class_labels=told, return_dict=False)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """A class-conditional diffusion model of pixels that bears few images.
+
+    x_t = alpha_t x + sigma_t eps; loss = w_t |v(x_t, t, y) - (alpha_t eps - sigma_t x)|^2, with the class y hidden now
+    and then, so that drawing can be guided. The network is diffusers' UNet2D.
+
+    Ho, Jain, Abbeel, "DDPM", NeurIPS 2020, https://arxiv.org/abs/2006.11239; v: https://arxiv.org/abs/2202.00512;
+    w_t: min-SNR, https://arxiv.org/abs/2303.09556; hidden classes: https://arxiv.org/abs/2207.12598; conditional
+    augmentation: https://arxiv.org/abs/2206.00364. Ours: moments are spread evenly over a batch.
+
+    Args:
+        width: channels at full size; 2 and 4 times as many further in, down to 8 pixels.
+        layers: residual blocks per size.
+        dropout: within the blocks, against learning images by heart.
+        prediction: "v_prediction" or "epsilon".
+        min_snr: the most that a moment counts; 0: all count alike.
+        hide: share of the images whose class is hidden.
+        augment: probability of each kind of change that the network is told of; 0: none.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        gradient_checkpointing: compute activations a second time instead of keeping them.
+        attention_slicing: attend with one head after another.
+        solver, num_inference_steps, guidance_scale: of drawing, where nobody says otherwise.
+
+    Raises:
+        ConfigError: if one of them is out of range.
+
+    Example:
+        >>> Diffusion(width=32).budget.batch_size
+        64
+    """
+
+    width: int = 64
+    layers: int = 2
+    dropout: float = 0.1
+    prediction: Prediction = "v_prediction"
+    min_snr: float = 5.0
+    hide: float = 0.1
+    augment: float = 0.12
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.01
+    gradient_checkpointing: bool = False
+    attention_slicing: bool = False
+    solver: Solver = "dpm++"
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.0
+
+    is_translator = False
+    kept = ("denoiser",)
+
+    def __post_init__(self) -> None:
+        if self.width < 8 or self.width % 8:
+            raise ConfigError(f"diffusion: width must be a multiple of 8, got {self.width}")
+        if self.layers < 1:
+            raise ConfigError(f"diffusion: layers must be at least 1, got {self.layers}")
+        for name in ("dropout", "hide", "augment"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"diffusion: {name} must be in [0, 1), got {getattr(self, name)}")
+        if self.prediction not in {"v_prediction", "epsilon"}:
+            raise ConfigError(f'diffusion: prediction must be "v_prediction" or "epsilon", got {self.prediction!r}')
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.min_snr < 0:
+            raise ConfigError("diffusion: learning_rate must be more than 0, weight_decay and min_snr at least 0")
+        if self.hide == 0 and self.guidance_scale != 1:
+            raise ConfigError("diffusion: guidance_scale other than 1 needs hidden classes: set hide = 0.1")
+        check_drawing(
+            solver=self.solver,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            strength=1.0,
+        )
+
+    @property
+    def budget(self) -> Budget:
+        """50,000 steps of 64 images."""
+        return Budget(
+            steps=50_000,
+            batch_size=64,
+            average=0.9995,
+            precision="auto",
+            clip=1.0,
+            warmup=0.01,
+            fewest=FEWEST,
+            thrift="generator.gradient_checkpointing=true",
+        )
+
+    def networks(self, form: Form, *, seed: int) -> dict[str, nn.Module]:
+        """Build the denoiser."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed(seed, "init"))
+            network = image_network(
+                side=form.side, channels=form.channels, width=self.width, layers=self.layers, dropout=self.dropout
+            )
+            save_memory(
+                network,
+                gradient_checkpointing=self.gradient_checkpointing,
+                attention_slicing=self.attention_slicing,
+            )
+            return {"denoiser": Denoiser(network, width=4 * self.width, classes=form.classes)}
+
+    def training(
+        self, networks: dict[str, nn.Module], form: Form, *, seed: int, extras: Mapping[str, Any] | None = None
+    ) -> Trainable:
+        """Build what the loop trains."""
+        optimizers: dict[str, Optimizer] = {
+            "denoiser": AdamW(
+                networks["denoiser"].parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+            )
+        }
+        return DiffusionTraining(
+            modules=networks,
+            optimizers=optimizers,
+            settings=self,
+            form=form,
+            noise=cosine_noise(form.side, prediction=self.prediction),
+            seed=seed,
+        )
+
+    def drawer(
+        self, networks: Mapping[str, nn.Module], form: Form, *, extras: Mapping[str, Tensor] | None = None
+    ) -> "PixelDrawer":
+        """Build what draws."""
+        return PixelDrawer(
+            network=networks["denoiser"].eval(),
+            form=form,
+            noise=cosine_noise(form.side, prediction=self.prediction),
+            solver=self.solver,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+
+
+FEWEST = 20
+"""A class of fewer images is refused: a network of this kind repeats them instead of learning what they share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionTraining:
+    """Diffusion as something to train; see `Diffusion` for the loss."""
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    settings: Diffusion
+    form: Form
+    noise: Noise
+    seed: int
+    averaged: tuple[str, ...] = ("denoiser",)
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """Nothing beside the network."""
+        return {}
+
+    def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
+        """Return the weighted loss, and the plain error."""
+        settings, device, count = self.settings, batch.images.device, len(batch.images)
+        draws = rng(self.seed, "latent", step, 0)
+        times = torch.from_numpy(spread_times(count, MOMENTS, rng=draws)).to(device)
+        hidden = torch.from_numpy(draws.random(count) < settings.hide).to(device)
+        classes = torch.where(hidden, self.form.classes, classes_of(batch.targets))
+        images, told = self.form.enter(batch.images), None
+        if settings.augment > 0:
+            changed = draw_changed(count, share=settings.augment, rng=rng(self.seed, "augment", step, 0, 0))
+            images, told = apply_changed(images, changed), changed.labels.to(device)
+        noisy, wanted = self.noise.add(images, noise_like(images, seed=torch_seed(self.seed, "latent", step, 1)), times)
+        said = self.modules["denoiser"](noisy, times, classes, told)
+        error = (said.float() - wanted).square().mean(dim=(1, 2, 3))
+        return {
+            "loss": (self.noise.weights(times, most=settings.min_snr) * error).mean(),
+            "error": error.mean(),
+        }
+
+    def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
+        """Nothing is kept beside the weights."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelDrawer:
+    """A trained denoiser, as an `ImageGenerator` and as a `ClassTranslator`.
+
+    Attributes:
+        network: (noisy images, moments, classes) -> what it was asked for.
+        form: what is drawn.
+        noise: the schedule that it was trained with.
+        solver: by name.
+        num_inference_steps: steps from noise to image.
+        guidance_scale: how far the class pushes; 1: not beyond what was learnt.
+        strength: how much noise an image gets that is to become another one, in (0, 1].
+    """
+
+    network: nn.Module = field(repr=False)
+    form: Form
+    noise: Noise = field(repr=False)
+    solver: Solver = "dpm++"
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.0
+    strength: float = 0.5
+
+    drawing = ("solver", "num_inference_steps", "guidance_scale", "strength")
+
+    def __post_init__(self) -> None:
+        check_drawing(**{name: getattr(self, name) for name in self.drawing})
+
+    @property
+    def latent(self) -> int:
+        """Length of the noise: a number per pixel and channel."""
+        return self.form.channels * self.form.side**2
+
+    @property
+    def block(self) -> int:
+        """How many images fill a GPU."""
+        return max(16, 2**19 // self.form.side**2)
+
+    @torch.no_grad()
+    def generate(self, targets: Float[Tensor, "B K"], latents: Float[Tensor, "B z"]) -> Float[Tensor, "B C H W"]:
+        """Return images in [0, 1] of the targets' classes."""
+        return self.form.leave(self._solve(classes_of(targets).to(latents.device), latents))
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], *, rng: np.random.Generator
+    ) -> Float[Tensor, "B C H W"]:
+        """Return images of the targets' classes that begin as the given ones with noise (SDEdit)."""
+        return self._from_images(images, classes_of(targets), rng=rng)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
+        """Return the images from the same noise, as their own classes; without targets, as no class in particular."""
+        nothing = torch.full((len(images),), self.form.classes)
+        classes = nothing if targets is None else classes_of(targets)
+        return self._from_images(images, classes, rng=rng(0, "mask"))
+
+    def _from_images(self, images: Tensor, classes: Tensor, *, rng: np.random.Generator) -> Tensor:
+        noise = rng.standard_normal((len(images), self.latent)).astype(np.float32)
+        latents = torch.from_numpy(noise).to(images.device)
+        return self.form.leave(self._solve(classes.to(images.device), latents, start=self.form.enter(images)))
+
+    def _solve(self, classes: Tensor, latents: Tensor, *, start: Tensor | None = None) -> Tensor:
+        device, form = latents.device, self.form
+        network = self.network.to(device)
+
+        def predict(noisy: Tensor, times: Tensor, classes: Tensor) -> Tensor:
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                return network(noisy, times, classes).float()
+
+        nothing = torch.full_like(classes, form.classes)
+        said = guided(predict, classes, nothing, guidance_scale=self.guidance_scale)
+        return denoise(
+            clipped(said, self.noise),
+            latents.view(-1, form.channels, form.side, form.side),
+            noise=self.noise,
+            solver=self.solver,
+            steps=self.num_inference_steps,
+            start=start,
+            strength=self.strength,
+            seed=torch_seed(0, "latent"),
+        )
+
+
+def noise_like(images: Tensor, *, seed: int) -> Tensor:
+    """Draw standard normal noise of images' shape, on their device: from the CPU it would come too slowly."""
+    generator = torch.Generator(device=images.device).manual_seed(seed)
+    return torch.randn(images.shape, generator=generator, device=images.device)

@@ -1,0 +1,118 @@
+"""From noise to images in few steps, and from images to other ones by way of noise."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from raremix.core.errors import ConfigError
+from raremix.generate.diffusion_library import SOLVERS, Solver, make_solver
+from raremix.generate.diffusion_noise import Noise
+
+Predict = Callable[[Float[Tensor, "B C H W"], Int[Tensor, " B"]], Float[Tensor, "B C H W"]]
+"""(noisy images, moments) -> what the network says of them."""
+
+
+def check_drawing(*, solver: str, num_inference_steps: int, guidance_scale: float, strength: float) -> None:
+    """Refuse settings of drawing that are out of range.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if solver not in SOLVERS:
+        raise ConfigError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
+    if num_inference_steps < 1:
+        raise ConfigError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    if guidance_scale < 0:
+        raise ConfigError(f"guidance_scale must be at least 0 (1 guides nothing), got {guidance_scale}")
+    if not 0 < strength <= 1:
+        raise ConfigError(
+            f"strength must be above 0 (the image as it is) and at most 1 (nothing of it is left), got {strength}"
+        )
+
+
+def denoise(
+    predict: Predict,
+    latents: Float[Tensor, "B C H W"],
+    *,
+    noise: Noise,
+    solver: Solver,
+    steps: int,
+    start: Float[Tensor, "B C H W"] | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+) -> Float[Tensor, "B C H W"]:
+    """Solve the equation that turns noise into images.
+
+    With `start` it begins in the middle, at the images with noise added: SDEdit (https://arxiv.org/abs/2108.01073),
+    known as image-to-image. Of n steps the last floor(n strength) are made, at least one.
+
+    Args:
+        predict: the network, with its condition and guidance.
+        latents: standard normal noise.
+        noise: the schedule that the network was trained with.
+        solver: by name.
+        steps: how many; "heun" asks the network twice in each.
+        start: images to begin with.
+        strength: how much noise they get, in (0, 1].
+        seed: of the noise that "ddpm" adds on its way; the others add none.
+    """
+    with warnings.catch_warnings():
+        # diffusers turns tensors into arrays in a way that numpy 2 warns of.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scheme = make_solver(solver, noise)
+        scheme.set_timesteps(steps, device=latents.device)
+    skipped = 0
+    if start is not None:
+        skipped = (steps - min(steps, max(1, int(steps * strength)))) * scheme.order
+    times = scheme.timesteps[skipped:]
+    if hasattr(scheme, "set_begin_index"):
+        scheme.set_begin_index(skipped)
+    begin = times[:1].long().expand(len(latents))
+    x = latents if start is None else noise.add(start, latents, begin)[0]
+    # Some solvers walk in x / alpha, and say so by how they begin.
+    if scheme.init_noise_sigma != 1:
+        x = x / noise.scales(begin)[0]
+    generator = torch.Generator(device=latents.device).manual_seed(seed)
+    stochastic = {"generator": generator} if solver == "ddpm" else {}
+    for time in times:
+        seen = scheme.scale_model_input(x, time)
+        said = predict(seen, time.long().expand(len(latents)))
+        x = scheme.step(said, time, x, **stochastic).prev_sample
+    return x
+
+
+def guided(
+    predict: Callable[[Tensor, Tensor, Tensor], Tensor], condition: Tensor, nothing: Tensor, *, guidance_scale: float
+) -> Predict:
+    """Return a prediction pushed away from what is said without the condition: u + g (c - u).
+
+    Ho & Salimans 2022, https://arxiv.org/abs/2207.12598.
+
+    Args:
+        predict: (noisy images, moments, condition) -> what the network says.
+        condition: one row per image.
+        nothing: the condition that says nothing, one row per image.
+        guidance_scale: g; at 1 the network is asked once, and nothing is pushed.
+    """
+    if guidance_scale == 1:
+        return lambda noisy, times: predict(noisy, times, condition)
+    both = torch.cat([condition, nothing])
+
+    def pushed(noisy: Tensor, times: Tensor) -> Tensor:
+        with_it, without = predict(torch.cat([noisy, noisy]), torch.cat([times, times]), both).chunk(2)
+        return torch.lerp(without, with_it, guidance_scale)
+
+    return pushed
+
+
+def clipped(predict: Predict, noise: Noise) -> Predict:
+    """Return a prediction whose images stay within [-1, 1], as images do."""
+
+    def inside(noisy: Tensor, times: Tensor) -> Tensor:
+        images = noise.clean(noisy, predict(noisy, times), times)
+        return noise.words(noisy, images.clamp(-1, 1), times)
+
+    return inside
