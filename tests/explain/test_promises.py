@@ -36,6 +36,8 @@ MAKERS: dict[str, Callable[[int], ImportanceMap]] = {
     "gradcam": lambda C: IMPORTANCE_MAPS["gradcam"](model=net(C), layer="2"),
     "class_attention": lambda C: IMPORTANCE_MAPS["class_attention"](model=AnySize(C)),
     "input_gradient": lambda C: IMPORTANCE_MAPS["input_gradient"](model=net(C)),
+    "integrated_gradients": lambda C: IMPORTANCE_MAPS["integrated_gradients"](model=net(C), steps=4),
+    "occlusion": lambda C: IMPORTANCE_MAPS["occlusion"](model=net(C), windows=4),
     "difference": lambda C: IMPORTANCE_MAPS["difference"](translator=lambda images, targets, rng: images.square()),
     "function": lambda C: IMPORTANCE_MAPS["function"](function=lambda images, targets: images.mean(dim=1)),
 }

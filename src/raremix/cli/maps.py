@@ -67,7 +67,7 @@ def adm(
     from raremix.core import files
     from raremix.study.defaults import study_of
     from raremix.study.difference_maps import MapSettings, compute_maps, draw_maps
-    from raremix.study.generator import settings_of
+    from raremix.study.generator_draw import settings_of
     from raremix.study.generator_use import open_translator
     from raremix.study.prepare import cache_of, prepare
 
@@ -97,3 +97,104 @@ def adm(
     out.print(f"Picture: {escape(str(picture))}   areas: {escape(str(folder / 'areas.csv'))}", soft_wrap=True)
     importance = f'{{ name = "difference", translator = "{generator}" }}'
     out.print(escape(f'In a study: mix = {{ name = "varimix", importance = {importance} }}'), soft_wrap=True)
+
+
+@maps.command()
+def score(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="Data with true masks: a study file, phantom, a table with a mask column."),
+    ],
+    classifier: Annotated[Path, typer.Argument(metavar="CLASSIFIER", help="Folder of a trained classifier.")],
+    translator: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of a fitted translator, for difference maps.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, validation, train, or all.")] = "test",
+    names: Annotated[
+        str | None,
+        typer.Option("--maps", metavar="A,B,C", help="Which maps. Default: all that the classifier allows."),
+    ] = None,
+    towards: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Of difference maps. Default: all that an image does not show.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Where the Grad-CAM family looks, e.g. stage2. Default: the last stage.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Score at most so many images, drawn by the seed.")] = 300,
+    steps: Annotated[int, typer.Option(min=0, help="Of insertion and deletion; 0 leaves them out.")] = 20,
+    shown: Annotated[int, typer.Option("-n", min=1, max=32, help="Images in the picture.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the resamples, and of what is drawn.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: CLASSIFIER/maps.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Score every map of a classifier against true masks, beside maps that look at nothing.
+
+    A map that does not beat `uniform` and `centre` says nothing about the lesion. Writes a table per image, a summary
+    and a picture.
+
+        raremix maps score studies/demo.toml runs/demo/jobs/classical-seed0-1a2b3c4d/result/classifier
+        raremix maps score lesions.csv CLASSIFIER --label dx --group patient --maps gradcam,occlusion
+        raremix maps score phantom CLASSIFIER --translator runs/generators/phantom-stargan
+    """
+    from dataclasses import asdict
+
+    from raremix.study.defaults import study_of
+    from raremix.study.localise import MASK_FREE, ScoreSettings, score_maps, write_scores
+    from raremix.study.localise_masks import masked_rows
+    from raremix.study.prepare import cache_of, split_manifest
+
+    spec = study_of(data, settings=[*columns(label, group), *(settings or [])])
+    folder = output or classifier / "maps"
+    asked = ScoreSettings(
+        split=split,
+        maps=None if names is None else tuple(name.strip() for name in names.split(",") if name.strip()),
+        layer=layer,
+        towards=towards,
+        most=most,
+        steps=steps,
+        shown=shown,
+        seed=seed,
+    )
+    with progress_bars(quiet=as_json) as bars:
+        manifest = spec.source.load(cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        if split != "all":
+            manifest = split_manifest(manifest, spec, fold=None)
+        if dry_run:
+            count = min(len(masked_rows(classifier, manifest, split)), most)
+            facts = {"images": count, "output": str(folder)}
+            emit(as_json, facts, f"would score maps on up to {count} images and write {folder}")
+            return
+        found = score_maps(classifier, manifest, translator=translator, settings=asked, progress=bars("Scoring maps"))
+    facts = {"data": data, "classifier": str(classifier), "translator": None if translator is None else str(translator)}
+    paths = write_scores(found, folder, facts={**facts, **asdict(asked)})
+    if as_json:
+        print_json({**paths, "left_out": found.left_out, "maps": found.summary.to_dicts()})
+        return
+    scored, patients = found.scored
+    table = RichTable(title=f"{scored} images of {patients} patients: mean, and 95 % interval over patients")
+    table.add_column("map", no_wrap=True)
+    for figure in dict.fromkeys(found.summary["figure"]):
+        table.add_column("deletion (low)" if figure == "deletion" else figure)
+    for (name,), part in found.summary.group_by("map", maintain_order=True):
+        cells = []
+        for row in part.iter_rows(named=True):
+            interval = "" if row["low"] is None else f"\n{row['low']:.2f}-{row['high']:.2f}"
+            cells.append(f"{row['value']:.3f}{' *' if row['beats'] else ''}{interval}")
+        flat = f"\n({part['flat'][0]} flat)" if part["flat"][0] and name != "uniform" else ""
+        table.add_row(escape(f"{name}{flat}"), *cells)
+    out.print(table)
+    out.print("* better than uniform and centre on the same images: both intervals of the difference lie above 0")
+    if found.with_masks > scored:
+        out.print(f"{scored} of {found.with_masks} images with masks were drawn; --most {found.with_masks} scores all")
+    if found.without_masks:
+        out.print(f"{found.without_masks} images were left out: their mask is empty or full")
+    if steps:
+        out.print(f"{' and '.join(MASK_FREE)} need no mask: they say what the classifier hangs on, right or wrong")
+    for name, why in found.left_out.items():
+        out.print(escape(f"{name} is left out: {why}"), soft_wrap=True)
+    out.print(f"Picture: {escape(paths['picture'])}   per image: {escape(paths['images'])}", soft_wrap=True)

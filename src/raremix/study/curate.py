@@ -14,7 +14,7 @@ from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
-from raremix.study.generator_guard import refuse_leaking
+from raremix.study.generator_guard import refuse_learnt
 from raremix.study.prepare import Prepared
 from raremix.study.synthetic_quality import SyntheticQuality, judge_synthetic
 from raremix.train.inference import predict_logits
@@ -101,7 +101,7 @@ def curate(
         values["copy"], dropped["copy"] = np.min(scaled, axis=0), audit.is_flagged
         thresholds["copy"] = dict.fromkeys(manifest.card.classes, 1.0)
     if classifier is not None:
-        refuse_leaking(classifier, manifest, what=f"the classifier {classifier}")
+        refuse_learnt(classifier, manifest, what=f"the classifier {classifier}")
         believed = _belief(prepared, classifier, np.concatenate([made, held]))
         own, line = believed[: len(made)], believed[len(made) :]
         truth = np.concatenate([labels["made"], labels["held"]])

@@ -1,0 +1,170 @@
+"""The verbs `raremix maps hdm` and `raremix maps gate`: what a translator and a classifier say of each other."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from raremix.cli.console import CacheFolder, DryRun, Json, Set, columns, emit, out, print_json, progress_bars
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
+    ),
+]
+Generator = Annotated[Path, typer.Argument(metavar="GENERATOR", help="Folder of a fitted translator (stargan).")]
+Label = Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")]
+Group = Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")]
+
+
+def hdm(
+    data: Data,
+    generator: Generator,
+    classifier: Annotated[
+        Path, typer.Argument(metavar="CLASSIFIER", help="Folder of a trained classifier with a linear last layer.")
+    ],
+    split: Annotated[str, typer.Option(help="Whose images: train, validation, test, or all.")] = "test",
+    to: Annotated[list[str] | None, typer.Option(help="Class to go to; again for several. Default: all.")] = None,
+    per_class: Annotated[int, typer.Option("-n", min=1, max=256, help="Images of each class.")] = 4,
+    seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: GENERATOR/maps.")] = None,
+    label: Label = None,
+    group: Group = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Hyperplane difference maps: what has to change until the classifier cannot tell two classes apart.
+
+    Writes a sheet per class (image, as drawn unchanged, on the boundary, the change, the other class), an animated
+    strip, and hdm.csv. Where the boundary is not reached there is no map, and the table says so.
+
+        raremix maps hdm my_images/ runs/generators/lesions-stargan CLASSIFIER --to mel
+    """
+    from raremix.study.defaults import study_of
+    from raremix.study.generator_draw import settings_of
+    from raremix.study.generator_use import open_translator
+    from raremix.study.hyperplane_maps import cross_boundaries, table_of, write_crossings
+    from raremix.study.prepare import cache_of, prepare
+
+    _, card = open_translator(generator)
+    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])
+    folder = output or generator / "maps"
+    if dry_run:
+        emit(as_json, {"output": str(folder)}, f"would follow {split} images of {data} to {classifier}'s boundaries")
+        return
+    with progress_bars(quiet=as_json) as bars:
+        prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        found = cross_boundaries(
+            generator,
+            classifier,
+            prepared,
+            split=split,
+            per_class=per_class,
+            to=to,
+            seed=seed,
+            progress=bars("Following images"),
+        )
+        paths = write_crossings(found, prepared, folder)
+    frame = table_of(found)
+    rows: list[dict[str, Any]] = []
+    for (own, other), part in frame.group_by("own", "to", maintain_order=True):
+        reached = part.filter("reached")
+        rows.append(
+            {
+                "own": own,
+                "to": other,
+                "images": len(part),
+                "reached": len(reached),
+                "place": reached["place"].mean(),
+                "residual": reached["residual"].max(),
+            }
+        )
+    if as_json:
+        print_json({"pairs": rows, "files": [str(path) for path in paths]})
+        return
+    table = RichTable("own", "to", "images", "boundary reached", "mean place", "largest residual")
+    for row in rows:
+        numbers = [f"{row[key]:.3g}" if row[key] is not None else "" for key in ("place", "residual")]
+        table.add_row(
+            escape(str(row["own"])), escape(str(row["to"])), str(row["images"]), str(row["reached"]), *numbers
+        )
+    out.print(table)
+    if not frame["reached"].any():
+        out.print("[bold red]No boundary was reached: the translator does not change what the classifier looks at.[/]")
+    out.print(f"Written to {escape(str(folder))}: " + ", ".join(escape(path.name) for path in paths), soft_wrap=True)
+
+
+def gate(
+    data: Data,
+    generator: Generator,
+    classifier: Annotated[
+        Path,
+        typer.Argument(metavar="CLASSIFIER", help="Folder of a classifier that did not train the translator."),
+    ],
+    split: Annotated[str, typer.Option(help="Whose images: validation or test.")] = "validation",
+    seed: Annotated[int, typer.Option(help="Of the styles.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: GENERATOR/maps.")] = None,
+    label: Label = None,
+    group: Group = None,
+    settings: Set = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Ask whether a translator's changes are about the class, before anybody mixes or explains by its maps.
+
+    Held-out images are translated to every class. Flip rate: how often an independent classifier takes the result for
+    that class. Cycle: how far there and back ends from the image. Kernel: how far translations are from real images of
+    the class, in the classifier's features, and how far the images were before.
+
+        raremix maps gate my_images/ runs/generators/lesions-stargan CLASSIFIER
+    """
+    from dataclasses import asdict
+
+    from raremix.core import files
+    from raremix.study.defaults import study_of
+    from raremix.study.generator_draw import settings_of
+    from raremix.study.generator_use import open_translator
+    from raremix.study.prepare import cache_of, prepare
+    from raremix.study.translation_gate import judge_translations
+
+    _, card = open_translator(generator)
+    spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])
+    folder = output or generator / "maps"
+    if dry_run:
+        emit(as_json, {"output": str(folder)}, f"would translate the {split} images of {data} and ask {classifier}")
+        return
+    with progress_bars(quiet=as_json) as bars:
+        prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+        found = judge_translations(
+            generator, classifier, prepared, split=split, seed=seed, progress=bars("Translating images")
+        )
+    count = len(prepared.manifest.card.classes)
+    facts = [{**asdict(one), "words": one.words(count)} for one in found]
+    path = files.write_json(folder / "gate.json", facts)
+    if as_json:
+        print_json({"classes": facts, "file": str(path)})
+        return
+    table = RichTable("to", "images", "flip rate", "before", "cycle", "change", "kernel distance", "before")
+    for one in found:
+        kernels = ["too few" if value is None else f"{value:.3g}" for value in (one.kernel, one.kernel_before)]
+        flip = f"{one.flipped:.2f} [{one.low:.2f}, {one.high:.2f}]"
+        table.add_row(
+            escape(one.name),
+            str(one.images),
+            flip,
+            f"{one.before:.2f}",
+            f"{one.cycle:.3f}",
+            f"{one.change:.3f}",
+            *kernels,
+        )
+    out.print(table)
+    for one in found:
+        words = escape(one.words(count))
+        out.print(f"[bold red]{words}[/]" if "NOT" in words else words, soft_wrap=True)
+    out.print(f"Figures: {escape(str(path))}", soft_wrap=True)
