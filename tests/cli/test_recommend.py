@@ -11,6 +11,7 @@ from PIL import Image
 
 from raremix import cli
 from raremix.study import survey
+from raremix.study.step_time import RunTime
 
 Run = Callable[..., tuple[int, str, str]]
 TINY = [f"--set=data.{text}" for text in ("images=60", "classes=2", "imbalance_ratio=2", "size=28")]
@@ -20,7 +21,9 @@ CHEAP = ["--set", "train.steps=2", "--set", "train.batch_size=4", "--set", "trai
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command line in this process; returns exit code, standard output, standard error."""
-    monkeypatch.setattr(survey, "time_step", lambda size, network, channels: 1e-6 * size**2)
+    monkeypatch.setattr(survey, "time_step", lambda size, network, channels, *, fixed: 1e-6 * size**2)
+    monkeypatch.setattr(survey, "time_run", lambda network, channels: RunTime())
+    monkeypatch.setattr(survey, "time_scoring", lambda size, network, channels: 3e-7 * size**2)
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["raremix", *map(str, arguments)])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from raremix.core import files
 from raremix.core.errors import LeakageError, RaremixError
+from raremix.data.audit import Problem
 from raremix.data.suspects import Suspects
 from raremix.report.audit import render_audit
 from raremix.study.audit import Audited, audit_data, facts_of, record_of, row_names, sum_up, summary_of
@@ -128,6 +129,10 @@ def test_suspects_are_shown_ranked_and_side_by_side(audited: Audited) -> None:
 
 def test_the_sentence_above_all() -> None:
     assert sum_up((), 10) == "Nothing is wrong with these 10 images as far as can be seen without a network."
+    problem = Problem(kind="no groups", level="unknown", title="no patients", cost="?", advice="name them")
+    assert sum_up([problem], 10).startswith("No patients are named, so nobody can say")
+    leak = Problem(kind="copy across splits", level="leak", title="2 copies", cost="?", advice="drop them")
+    assert sum_up([problem, leak], 10).endswith("Results on this split would be too good: 2 copies.")
 
 
 def test_phantoms_of_many_labels(tmp_path: Path) -> None:

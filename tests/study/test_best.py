@@ -1,5 +1,6 @@
 """The choice: the simplest arm within one standard error of the best; and that test images stay closed until then."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from raremix.core.errors import RunError, StoppedError
 from raremix.models import load_classifier
 from raremix.study import parse_study, run_study
 from raremix.study import run as running
-from raremix.study.best import choice_words, run_best
+from raremix.study.best import run_best
+from raremix.study.best_readme import chance_note, choice_words
 from raremix.study.choice import Candidate, choose, ingredients, simplest, standard_error
 from raremix.study.openings import is_test_closed
 from raremix.study.spec import StudySpec
@@ -104,6 +106,12 @@ def test_the_patients_decide_what_one_standard_error_is() -> None:
     assert "nothing simpler" in choice_words(far)
     one = choose(arms, {"classical": poor}, {"classical": half}, targets, **options)
     assert one.arm == "classical"
+    assert "no other arm" in choice_words(one)
+    guess = np.stack([noisy(np.zeros_like(targets), noise=1.0, seed=30 + s) for s in range(3)])
+    unlearnt = choose(arms, {"classical": guess}, {"classical": half}, targets, **options)
+    assert "cannot be told from guessing" in chance_note(unlearnt, classes=2)[0]
+    assert chance_note(far, classes=2) == []
+    assert chance_note(replace(unlearnt, metric="brier"), classes=2) == []
 
 
 def test_choosing_among_equals_gains_nothing_and_the_correction_takes_it_back() -> None:
@@ -173,7 +181,10 @@ def test_what_is_left_can_be_used(run: Path) -> None:
     assert not model.training
     text = (best / "README.md").read_text()
     assert f"raremix predict {best / 'classifier'}" in text
-    assert all(name in text for name in (*card.classes, "standard error", "opened 1 time.", "no medical\ndevice"))
+    words = " ".join(text.split())
+    assert all(name in words for name in (*card.classes, "standard error", "opened 1 time.", "no medical device"))
+    assert "with it | sensitivity |" in words
+    assert ", which decided | " in words
     assert (best / "report.html").stat().st_size > 1000
     said = {arm["name"] for arm in ARMS} - {files.read_json(best / "choice.json")["arm"]}
     shown = pl.read_parquet(best / "predictions.parquet")["arm"].unique().to_list()

@@ -1,5 +1,6 @@
 """From data to a study file: guesses, fingerprint, the file that is written; on phantoms of any shape and real sets."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from tests.study.fingerprints import GUESS, fingerprint
+from tests.study.fingerprints import GUESS, fingerprint, weights
 
 from raremix.core.errors import ManifestError, UsageError
 from raremix.data.manifest import Card, Manifest
+from raremix.models import ClassifierSpec
 from raremix.study import plan_study, read_study
 from raremix.study.commented import cost_words, decidable_words, render, render_second
 from raremix.study.describe import describe
@@ -22,6 +24,7 @@ from raremix.study.look import look_at, sampled_ids
 from raremix.study.recommend import Plan, make_plan
 from raremix.study.rules import read_rules
 from raremix.study.shortcut import normalised_information
+from raremix.study.step_time import time_run, time_scoring, time_step
 from raremix.study.survey import Survey, survey
 from raremix.study.weights import find_weights, read_weights
 
@@ -267,6 +270,69 @@ def test_cost_and_evidence_in_words() -> None:
     assert f"= {made.shape.runs} classifiers" in cost_words(made)
     assert "6.0 points" in decidable_words(made)
     assert "minutes are not known" in cost_words(make_plan(fingerprint(seconds_per_image={}), GUESS, RULES, name="p"))
+
+
+def test_what_is_offered_runs_once_its_mark_is_taken_away(tmp_path: Path) -> None:
+    f = fingerprint((2000, 300, 200), named_groups=False)
+    made = make_plan(f, GUESS, RULES, name="p")
+    text = render(made, GUESS, RULES, place="x")
+    assert text.index("NO PATIENTS ARE NAMED") < text.index("Cost: ") < text.index("[study]")
+    assert "Each costs about" in text
+    marked = re.compile(r"^# (\[\[arm\]\]|(?:name|loss|model|recipe) = .*)$", re.MULTILINE)
+    first, last = text.partition("# Offered, and")[::2]
+    without = re.sub(r"# \[\[arm\]\]\n# name = \"varimix\"\n# mix = .*\n", "", last)
+    (tmp_path / "p.toml").write_text(first + "# Offered, and" + marked.sub(r"\1", without))
+    spec = read_study(tmp_path / "p.toml")
+    names = {arm.table["name"] for arm in made.offered} - {"varimix"}
+    assert names <= {arm.name for arm in spec.arms}
+    assert "raremix generator fit p.toml" in text
+
+
+def test_keys_of_one_decision_have_its_reason_once() -> None:
+    own = weights()
+    made = make_plan(fingerprint((4000, 1000), weights=(own,)), GUESS, RULES, name="p")
+    text = render(made, GUESS, RULES, place="x")
+    assert_every_line_has_a_reason(text)
+    assert text.count("Few images carry few parameters") == 1
+    assert "# R5: as above\nweights = " in text
+
+
+@pytest.mark.parametrize("names", [["a/0.png", "a/1.png", "b/0.png", "b/1.png"], ["a/0.png", "b/0.png"]])
+def test_what_cannot_be_divided_is_told_and_not_planned(names: list[str], tmp_path: Path) -> None:
+    write_images(tmp_path / "set", names)
+    with pytest.raises(ManifestError, match=r"cannot be divided .* at least 3 groups .* too few groups have: a \d"):
+        survey(str(tmp_path / "set"), cache=tmp_path / "cache", measure=STEP)
+
+
+@pytest.mark.parametrize("minutes", [None, 2.0, 10.0, 120.0])
+def test_forty_classes_of_six_images_get_a_study_within_the_limit(minutes: float | None, tmp_path: Path) -> None:
+    write_images(tmp_path / "set", [f"c{c:02d}/{k}.png" for c in range(40) for k in range(6)], size=(12, 10))
+    _, made, path = planned(str(tmp_path / "set"), tmp_path, minutes=minutes)
+    assert_every_line_has_a_reason(path.read_text())
+    assert made.is_within_limit
+    plan = plan_study(read_study(path), runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert len(plan.jobs) == made.shape.runs
+
+
+def test_training_is_timed_as_a_study_trains() -> None:
+    network = ClassifierSpec(name="resnet10t", stem="standard")
+    fixed = time_run(network, 1)
+    assert fixed.step > 0
+    assert fixed.run > 0
+    assert time_step(64, network, 1, fixed=fixed.step) > 0
+    assert time_scoring(64, network, 1) > 0
+
+
+def test_a_public_set_brings_its_name_and_licence(tmp_path: Path) -> None:
+    names = [f"train/NORMAL/IM-{k:04d}-0001.jpeg" for k in range(12)]
+    names += [f"train/PNEUMONIA/person{k}_{kind}_{k}.jpeg" for k in range(12) for kind in ("virus", "bacteria")]
+    names += ["test/NORMAL/IM-9999-0001.jpeg", "test/PNEUMONIA/person1_virus_1.jpeg"]
+    write_images(tmp_path / "chest_xray", names)
+    found, made, path = planned(str(tmp_path / "chest_xray"), tmp_path)
+    assert found.guess.table["source"] == "kermany"
+    assert found.fingerprint.named_groups
+    assert "CC BY 4.0" in path.read_text().partition("[study]")[0]
+    assert made.study["data"]["source"] == "kermany"
 
 
 def test_hostile_names_do_not_leave_their_comment(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from raremix.cli.console import (
     write_table,
 )
 
-_COLOURS = {"leak": "bold red", "harm": "yellow", "note": "dim"}
+_COLOURS = {"unknown": "bold white on red", "leak": "bold red", "harm": "yellow", "note": "dim"}
 
 
 def audit(

@@ -51,7 +51,7 @@ def recommend(
     """
     from raremix.core import files
     from raremix.core.errors import UsageError
-    from raremix.study.commented import cost_words, decidable_words, render, render_second
+    from raremix.study.commented import cost_words, decidable_words, limit_words, render, render_second
     from raremix.study.prepare import default_cache
     from raremix.study.quality import refuse_poor_quality
     from raremix.study.recommend import make_plan, minutes_of
@@ -88,6 +88,7 @@ def recommend(
                 "fingerprint": asdict(f),
                 "decisions": [asdict(decision) for decision in plan.decisions],
                 "arms": [arm.table for arm in plan.arms],
+                "offered": [arm.table for arm in plan.offered],
                 "left_out": dict(plan.left_out),
                 "cuts": [asdict(cut) for cut in plan.cuts],
                 "cost": {**asdict(plan.cost), "classifiers": plan.shape.runs, "within_limit": plan.is_within_limit},
@@ -100,10 +101,9 @@ def recommend(
     out.print(f"\nCost: {escape(cost_words(plan))}.", soft_wrap=True)
     if minutes is None and plan.cost.minutes > 120:
         out.print("That is long: [bold]--time-limit 2h[/] says what to give up for less.", soft_wrap=True)
-    if not plan.is_within_limit:
-        err.print(
-            f"[bold red]The limit of {minutes:,.0f} minutes cannot be kept.[/] This is the least.", soft_wrap=True
-        )
+    if minutes is not None:
+        colour = "green" if plan.is_within_limit else "bold red"
+        out.print(f"[{colour}]Time limit {minutes:,.0f} minutes: {escape(limit_words(plan))}.[/]", soft_wrap=True)
     out.print(f"Evidence: {escape(decidable_words(plan))}.", soft_wrap=True)
     if dry_run:
         emit(False, {}, f"would write {path}" + (f" and {beside}" if second is not None else ""))
@@ -115,8 +115,11 @@ def recommend(
 
 
 def _print_fingerprint(f: Any, notes: tuple[str, ...]) -> None:
+    from raremix.study.decisions import NO_PATIENTS
     from raremix.study.describe import describe
 
+    if not f.named_groups:
+        err.print(f"[bold white on red] {NO_PATIENTS} [/]", soft_wrap=True)
     title = f"{f.name}: {f.images:,} images, {f.task}"
     table = RichTable("what", "value", title=escape(title), box=None, title_justify="left")
     for what, value in describe(f):
@@ -145,6 +148,9 @@ def _print_plan(plan: Any) -> None:
         )
     out.print(table)
     out.print(f"Arms: {escape(', '.join(arm.table['name'] for arm in plan.arms))}", soft_wrap=True)
+    if plan.offered:
+        names = ", ".join(arm.table["name"] for arm in plan.offered)
+        out.print(f"Offered in the file, and not run: {escape(names)}", soft_wrap=True)
     for name, reason in plan.left_out.items():
         out.print(f"Left out: {escape(name)}: {escape(reason)}", soft_wrap=True)
     for cut in plan.cuts:

@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 
 from raremix.cli.console import DryRun, Json, err, out, print_json, progress_bars
 
+_GET = {"open": "page", "registration": "apply"}
+
 
 class _Named(TyperGroup):
     """Take a word that is no subcommand for the name of a data set, and no word at all for the list."""
@@ -47,21 +49,28 @@ def list_(as_json: Json = False) -> None:
             {"sources": [asdict(about) | {"fetch": _can_fetch(about.name, OPEN)} for about in CATALOGUE.values()]}
         )
         return
-    table = RichTable("source", "data set", "task", "classes", "images", "licence", "access", "fetch", box=None)
+    table = RichTable(box=None)
+    for title in ("source", "task"):
+        table.add_column(title, no_wrap=True)
+    for title in ("classes", "images"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("get", no_wrap=True)
+    table.add_column("data set, licence", overflow="fold")
     for about in CATALOGUE.values():
         table.add_row(
             about.name,
-            escape(about.title),
             about.task,
             str(len(about.classes) or "varies"),
             f"{about.images:,}",
-            escape(about.licence),
-            about.access,
-            "yes" if _can_fetch(about.name, OPEN) else "",
+            "fetch" if _can_fetch(about.name, OPEN) else _GET[about.access],
+            f"{escape(about.title)}\n[dim]{escape(about.licence)}[/]",
         )
     out.print(table)
     out.print(
-        "\nLayout and study file: raremix sources NAME. Fetch: raremix sources fetch NAME FOLDER.", soft_wrap=True
+        "\nget: fetch: raremix sources fetch NAME FOLDER; page: from its page by hand; apply: an account or agreement."
+        "\nLayout, address, citation and study file: raremix sources NAME. A folder in one of these layouts is "
+        "recognised by raremix recommend, audit and study.",
+        soft_wrap=True,
     )
 
 

@@ -51,13 +51,13 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        level: "leak", "harm" or "note".
+        level: "unknown", "leak", "harm" or "note".
         title, cost, advice: what was found, what it costs, what to do.
         sets: the rows that it concerns, by id; those that belong together in one set.
         strip: some of their pictures.
     """
 
-    level: Literal["leak", "harm", "note"]
+    level: Literal["unknown", "leak", "harm", "note"]
     title: str
     cost: str
     advice: str

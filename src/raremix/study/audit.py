@@ -163,7 +163,11 @@ def facts_of(audited: Audited) -> dict[str, Any]:
 
 def sum_up(problems: Sequence[Problem], images: int) -> str:
     """Say in one sentence how a data set stands."""
-    count = {level: sum(problem.level == level for problem in problems) for level in ("leak", "harm", "note")}
+    count = {level: sum(p.level == level for p in problems) for level in ("unknown", "leak", "harm", "note")}
+    if count["unknown"]:
+        rest = sum_up([problem for problem in problems if problem.level != "unknown"], images)
+        rest = rest.replace("Nothing is wrong", "Beside that, nothing is wrong", 1)
+        return f"No patients are named, so nobody can say whether results on these images would be too good. {rest}"
     if count["leak"]:
         first = next(problem for problem in problems if problem.level == "leak")
         rest = f", and {count['leak'] - 1} more leak{'s' if count['leak'] > 2 else ''}" if count["leak"] > 1 else ""

@@ -14,10 +14,10 @@ import numpy as np
 from raremix.core import files
 from raremix.core.errors import RunError
 from raremix.core.types import Progress
-from raremix.evaluate.metrics import METRICS
 from raremix.report import write_report
+from raremix.study.best_readme import chance_note, readme_of
 from raremix.study.choice import Choice, choose
-from raremix.study.jobs import Job
+from raremix.study.job import Job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome, collect
 from raremix.study.record import gather, rankable_labels, write_record
@@ -136,6 +136,7 @@ def _choose(
         labels=rankable_labels(rows.targets, rows.groups, task=task),
         rows="validation" if spec.folds is None else "out-of-fold",
     )
+    notes += chance_note(choice, classes=len(manifest.card.classes) if task == "multiclass" else 2)
     if spec.folds is not None:
         notes.append(
             "The choice was made on out-of-fold predictions of all images: no image is left that was not looked at. "
@@ -179,7 +180,10 @@ def _write_best(
         write_record(draft, gathered)
         write_report(draft)
         files.write_json(draft / "choice.json", _facts(result.choice, result.notes))
-        readme = _readme(spec, result, gathered["record"], outcomes[job], why, target)
+        thresholds = outcomes[job].facts["thresholds"]
+        readme = readme_of(
+            spec, result.choice, gathered["record"], notes=result.notes, thresholds=thresholds, why=why, folder=target
+        )
         files.write_text(draft / "README.md", readme)
     return replace(result, classifier=target / "classifier", report=target / "report.html", record=gathered["record"])
 
@@ -198,104 +202,3 @@ def _typical(outcomes: dict[Job, Outcome]) -> tuple[Job, str]:
 
 def _facts(choice: Choice, notes: tuple[str, ...]) -> dict[str, Any]:
     return {**asdict(choice), "notes": list(notes)}
-
-
-def choice_table(choice: Choice) -> list[tuple[str, ...]]:
-    """Return the rows of the table that the choice was made from: arm, ingredients, value, error, and what it is."""
-    rows = []
-    for one in choice.candidates:
-        words = ["chosen"] if one.arm == choice.arm else []
-        words += ["best"] if one.arm == choice.best else ["within one standard error"] if one.is_within else []
-        rows.append((one.arm, str(one.ingredients), f"{one.value:.3f}", f"{one.error:.3f}", ", ".join(words)))
-    return rows
-
-
-def choice_words(choice: Choice) -> str:
-    """Say in one sentence why the arm was chosen."""
-    title = METRICS[choice.metric].title
-    where = f"{title} on {choice.rows} images"
-    if choice.arm == choice.best:
-        return f"{choice.arm} was chosen: the best by {where}, and nothing simpler is within one standard error of it."
-    return (
-        f"{choice.arm} was chosen: the simplest arm within one standard error of {choice.best}, the best by {where} "
-        f"({choice.chosen.value:.3f}; at least {choice.limit:.3f} was needed)."
-    )
-
-
-def _readme(
-    spec: StudySpec, result: BestResult, record: dict[str, Any], outcome: Outcome, why: str, target: Path
-) -> str:
-    choice = result.choice
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in choice_table(choice))
-    figures = [
-        f"| {METRICS[m['metric']].title} | {_number(m['value'])} | {_between(m)} | {m['n']} | {m['groups']} |"
-        for m in record["metrics"]
-        if m["scope"] == "overall"
-    ]
-    if spec.folds is None:
-        opened = record["study"]["test_openings"]
-        heading = "## What it is worth: test images, opened for this arm only"
-        note = f"Test images of this study were opened {opened} time{'s' if opened != 1 else ''}. "
-        note += f"Mean over {len(spec.seeds)} seeds; the interval is over patients and seeds."
-    else:
-        heading = "## What it is worth: out-of-fold predictions"
-        note = "These are the figures that the choice was made from"
-        if choice.corrected is not None:
-            title = METRICS[choice.metric].title
-            note += f"; corrected for having chosen, {title} is {choice.corrected:.3f} (bootstrap bias correction)"
-        note += "."
-    thresholds = "\n".join(
-        f"| {name} | {limit:.4f} |"
-        for name, limit in zip(record["data"]["classes"], outcome.facts["thresholds"], strict=True)
-    )
-    notes = "".join(f"\n* {text}" for text in [*result.notes, *record["warnings"]])
-    cases = "Multiclass decisions are the largest score." if record["data"]["task"] == "multiclass" else ""
-    return f"""# {spec.name}: {choice.arm}
-
-{choice_words(choice)}
-
-## How to use it
-
-```bash
-raremix predict {target / "classifier"} NEW_IMAGES/ -o scores.csv
-raremix evaluate {target / "classifier"} OTHER_HOSPITAL.csv --split all
-```
-
-The classifier is one network, {why}. The scores are calibrated by a temperature for the mix of classes of the training
-data: where a disease is rarer or more frequent, they need your prevalence. It is a research model: it is no medical
-device, and it must not decide about patients.
-
-| class | threshold, chosen on validation images |
-| --- | --- |
-{thresholds}
-
-{cases}
-
-## Why this arm
-
-| arm | ingredients | {METRICS[choice.metric].title}, {choice.rows} | standard error | |
-| --- | --- | --- | --- | --- |
-{rows}
-
-The fewer ingredients, the simpler: mixing, a sampler, augmentation, another loss, another network, an importance map
-count one each, another learning rate none.
-{notes}
-
-{heading}
-
-{note}
-
-| metric | value | 95 % interval | images | patients |
-| --- | --- | --- | --- | --- |
-{chr(10).join(figures)}
-
-Everything else: report.html beside this file, and study.toml in the folder above.
-"""
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _between(metric: dict[str, Any]) -> str:
-    return "" if metric["low"] is None else f"{metric['low']:.3f} to {metric['high']:.3f}"

@@ -1,5 +1,6 @@
 """A plan as a study file in which every line carries its reason and its source."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -31,13 +32,20 @@ def render(plan: Plan, guess: Guess, rules: Rules, *, place: str) -> str:
     """
     by_key = {key: decision for decision in plan.decisions for key in decision.settings}
     lines = [*_head(plan, guess, rules, place=place)]
-    order = ("study", "data", "split", "model", "train", "augment")
+    order = ("study", "data", "split", "model", "train", "augment", "evaluate")
     for table in order:
         entries = plan.study.get(table, {})
         lines += ["", f"[{table}]"]
+        last: list[str] = []
         for key, value in entries.items():
-            lines += _reason(f"{table}.{key}", by_key, guess, plan.fingerprint)
+            reason = _reason(f"{table}.{key}", by_key, guess, plan.fingerprint)
+            lines += reason if reason != last or not last[1:] else [f"{last[0].partition(' (')[0]}: as above"]
             lines += _key(key, value)
+            last = reason
+        if table == "evaluate":
+            rarest = min(zip(plan.fingerprint.class_groups, plan.fingerprint.classes, strict=True))[1]
+            lines += _comment("R9: the share of each class where you will use it; take the # away:")
+            lines += [f"# {_key('prevalence', {rarest: 0.01})[0]}"]
         if table == "data":
             lines += _by_site(plan, guess)
             if plan.fingerprint.proposed_group is not None:
@@ -51,11 +59,30 @@ def render(plan: Plan, guess: Guess, rules: Rules, *, place: str) -> str:
             *_comment(f"{arm.rule} (empirical, {rule.strength}): {arm.words}. {rule.reason} Source: {arm.source}"),
         ]
         lines += ["[[arm]]", *[line for key, value in arm.table.items() for line in _key(key, value)]]
+    lines += _offers(plan, rules)
     if plan.left_out:
         lines += ["", *_comment("Left out, though the rules ask for them:")]
         for name, reason in plan.left_out.items():
             lines += _comment(f"  {name}: {reason}")
     return "\n".join(lines) + "\n"
+
+
+def _offers(plan: Plan, rules: Rules) -> list[str]:
+    """Return the arms that are not run as comments, ready to be used."""
+    if not plan.offered:
+        return []
+    shape, cost = plan.shape, plan.cost
+    minutes = cost.minutes_per_run * shape.seeds * (shape.folds or 1)
+    price = f" Each costs about {max(1, minutes):,.0f} minutes more." if cost.minutes else ""
+    lines = ["", *_comment(f"Offered, and not run: take the # away from its lines to run an arm too.{price}")]
+    for arm in plan.offered:
+        rule = rules[arm.rule]
+        lines += ["#", *_comment(f"{arm.rule} (empirical, {rule.strength}): {arm.words}. Source: {arm.source}")]
+        if arm.before:
+            name = f"{plan.study['study']['name']}.toml"
+            lines += _comment(f"First: {arm.before.replace('STUDY', name)}")
+        lines += ["# [[arm]]", *[f"# {line}" for key, value in arm.table.items() for line in _key(key, value)]]
+    return lines
 
 
 def render_second(plan: Plan, rules: Rules, *, base: str) -> str | None:
@@ -94,8 +121,8 @@ def cost_words(plan: Plan) -> str:
         return f"{parts} = {shape.runs} classifiers; no step was timed, so the minutes are not known"
     hours = f" ({cost.minutes / 60:,.0f} hours)" if cost.minutes >= 180 else ""
     words = (
-        f"{parts} = {shape.runs} classifiers of {shape.steps} steps at {cost.seconds_per_step:.2g} s (measured): "
-        f"about {max(1, cost.minutes):,.0f} minutes{hours}"
+        f"{parts} = {shape.runs} classifiers of {shape.steps} steps at {cost.seconds_per_step:.2g} s (measured), "
+        f"scoring, start and report: about {max(1, cost.minutes):,.0f} minutes{hours}"
     )
     return words + (f", and {cost.second_minutes:,.0f} for the second configuration" if shape.second else "")
 
@@ -111,26 +138,43 @@ def decidable_words(plan: Plan) -> str:
     return words + (f"; but {plan.note}" if plan.note else "")
 
 
+def limit_words(plan: Plan) -> str:
+    """Say whether a time limit is kept, and where it is not, what the least plan takes and what can be done."""
+    total = plan.cost.minutes + plan.cost.second_minutes
+    if plan.is_within_limit:
+        return f"kept, {total:,.0f} are planned" if total >= 1 else "kept"
+    least = math.ceil(total)
+    return (
+        f"CANNOT BE KEPT. The least plan takes about {least:,} minute{'s' if least != 1 else ''} on this machine and "
+        "is written here; give it that, or a GPU, or smaller images (--set data.size=...)"
+    )
+
+
+def loudest(plan: Plan) -> list[Decision]:
+    """Return the decisions that must not be overlooked; that no patients are named comes first."""
+    return sorted((one for one in plan.decisions if one.is_loud), key=lambda one: one.id != "R2")
+
+
 def _head(plan: Plan, guess: Guess, rules: Rules, *, place: str) -> list[str]:
     f = plan.fingerprint
     lines = _comment(f"A plan for {f.name}, made by `raremix recommend {place}`. An ordinary study: edit it.")
     lines += ["#"]
+    loud = loudest(plan)
+    if loud or guess.notes:
+        lines += _comment("Before anything else:")
+        for decision in loud:
+            lines += _comment(f"  ! {decision.id} {decision.name}: {decision.what}.")
+        for note in guess.notes:
+            lines += _comment(f"  ! {note}")
+        lines += ["#"]
     lines += _comment(
         f"{f.images:,} images{f' of {f.groups:,} groups' if f.grouped else ''}, {f.task}, "
         f"{len(f.classes)} classes, imbalance {f.ratio_images:.1f}:1 by image and {f.ratio_groups:.1f}:1 by group."
     )
     lines += _comment(f"Cost: {cost_words(plan)}.")
     lines += _comment(f"Evidence: {decidable_words(plan)}.")
-    loud = [decision for decision in plan.decisions if decision.is_loud]
-    if loud or guess.notes:
-        lines += ["#", *_comment("Before anything else:")]
-        for decision in loud:
-            lines += _comment(f"  ! {decision.id} {decision.name}: {decision.what}.")
-        for note in guess.notes:
-            lines += _comment(f"  ! {note}")
     if plan.limit is not None:
-        kept = "kept" if plan.is_within_limit else "NOT KEPT: this is the least that is worth running"
-        lines += ["#", *_comment(f"Time limit {plan.limit:,.0f} minutes: {kept}.")]
+        lines += ["#", *_comment(f"Time limit {plan.limit:,.0f} minutes: {limit_words(plan)}.")]
         for cut in plan.cuts:
             lines += _comment(f"  cut: {cut.what}. Its cost: {cut.cost}.")
     letters = (

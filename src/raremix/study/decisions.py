@@ -6,9 +6,11 @@ from typing import Any
 
 from raremix.study.fingerprint import Fingerprint
 from raremix.study.rules import Kind, Rules
-from raremix.study.shape import Shape, evidence_of, repeats, scored_classes
+from raremix.study.shape import Shape, evidence_of, rarest_in_training, repeats, scored_classes
 
 Loud = bool
+
+NO_PATIENTS = "NO PATIENTS ARE NAMED: every image counts as a patient of its own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,13 @@ def _one_budget(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, 
 
 def _validation_chooses(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
     rule = rules["F2"]
-    settings: dict[str, Any] = {"train.validations": rule["validations"], "split.validation": rule["validation"]}
+    settings: dict[str, Any] = {"train.validations": shape.validations, "split.validation": rule["validation"]}
     return "moment, thresholds and temperature are chosen on validation images", settings, False
+
+
+def _time_limit(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
+    share = 100 * rules["F3"]["margin"]
+    return f"a limit is kept with {share:.0f} % to spare, by seconds measured on this machine", {}, False
 
 
 def _evaluation(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
@@ -119,15 +126,11 @@ def _split(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str])
         return "by group: every group has one image", settings, False
     if f.proposed_group is not None:
         what = (
-            "NO PATIENTS ARE NAMED, and file names look as if they did: if several images are of one patient, every "
-            f"figure is too good. Check the pattern {f.proposed_group} and set it as [data] group"
+            f"{NO_PATIENTS}. If several are of one patient, every figure is too good. File names look as if they named "
+            f"patients: check the pattern {f.proposed_group} and set it as [data] group"
         )
         return what, settings, True
-    what = (
-        "NO PATIENTS ARE NAMED: every image counts as a patient of its own. If several images are of one patient, "
-        "every figure is too good"
-    )
-    return what, settings, True
+    return f"{NO_PATIENTS}. If several images are of one patient, every figure is too good", settings, True
 
 
 def _metric(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
@@ -200,7 +203,9 @@ def _steps(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str])
     what = f"{shape.steps} steps for every arm, {shape.steps * shape.batch_size / max(train, 1):.0f} epochs; "
     what += f"balanced sampling would show each rare image {often:.0f} times"
     what += f", more than {limit}: rebalancing is deferred" if often > limit else ""
-    return what, {"train.steps": shape.steps}, False
+    is_short = shape.steps * shape.batch_size < train
+    what += "; NOT EVERY IMAGE IS SHOWN ONCE, so that this is a rehearsal and no result" if is_short else ""
+    return what, {"train.steps": shape.steps}, is_short
 
 
 def _loss(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
@@ -212,10 +217,10 @@ def _loss(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) 
 
 def _probabilities(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
     what = (
-        "a temperature from validation for every arm, Brier score shown; state your prevalence when you use it, since "
-        "this version corrects no prior"
+        "a temperature from validation for every arm, and one shift per class where training images were sampled, "
+        "weighed or mixed; Brier score, slope and intercept shown; state the prevalence where it will be used"
     )
-    return what, {}, False
+    return what, {"evaluate.shifts": "auto"}, False
 
 
 def _tuning(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
@@ -241,13 +246,18 @@ def _synthesis_whether(f: Fingerprint, shape: Shape, rules: Rules, left_out: dic
 
 
 def _synthesis_amount(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
-    return _arms_of("R14", shape, rules, left_out), {}, False
+    what = _arms_of("R14", shape, rules, left_out)
+    if f.imbalance >= rules["R8"]["strong"]:
+        what += (
+            "; generated images come into a study through its data: raremix generator fit, raremix synthesize, and a "
+            "study of the manifest that this writes, beside one with real images repeated at the same counts"
+        )
+    return what, {}, False
 
 
 def _synthesis_which(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str]) -> Found:
     rule = rules["R15"]
-    train, every = evidence_of(f, shape.folds).images[0], max(f.images, 1)
-    rare = round(min((count for count in f.class_images if count), default=0) * train / every)
+    rare = rarest_in_training(f)
     if rare >= rule["scratch"]:
         how = "a generator from scratch would do"
     elif rare >= rule["adapt"]:
@@ -308,6 +318,7 @@ def _arms_of(rule: str, shape: Shape, rules: Rules, left_out: dict[str, str]) ->
 _DECIDE: dict[str, Callable[[Fingerprint, Shape, Rules, dict[str, str]], Found]] = {
     "F1": _one_budget,
     "F2": _validation_chooses,
+    "F3": _time_limit,
     "R1": _evaluation,
     "R2": _split,
     "R3": _metric,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from raremix.core.errors import RaremixError
 from raremix.core.types import SPLITS, Task
 from raremix.data.manifest import Manifest
-from raremix.data.split import apply_split
+from raremix.data.split import apply_split, fold_split
 from raremix.evaluate.bands import Band, bands
 from raremix.evaluate.bootstrap import patients
 from raremix.evaluate.power import SEEDS_AVERAGED, decidable_difference, half_width
@@ -19,6 +19,27 @@ from raremix.study.look import Look
 from raremix.study.record import rankable_labels
 from raremix.study.shortcut import Association, associations
 from raremix.study.weights import Weights
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What was measured of training on this machine, in seconds.
+
+    Attributes:
+        image: what an image adds to a training step, by image side in pixels.
+        step: a step without images.
+        run: a run without steps.
+        read: reading an image.
+        scoring: share of a training image's time that scoring one takes.
+    """
+
+    image: Mapping[int, float]
+    step: float = 0.0
+    run: float = 0.0
+    read: float = 0.0
+    scoring: float = 1 / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +100,7 @@ class Fingerprint:
         given_splits: splits that the data bring.
         holdout: what one split can show; None where the data are too few for one.
         pooled: what out-of-fold predictions can show.
+        can_fold: whether the groups can be dealt into folds with training, validation and test images in each.
         side: median of the longer side in pixels.
         smallest, largest: width and height of the smallest and the largest image seen.
         aspect: least, median and most width over height.
@@ -91,7 +113,11 @@ class Fingerprint:
         quality: duplicates and conflicts.
         associations: how much attributes tell about the class, the most telling first.
         weights: pretrained weights at hand.
-        seconds_per_image: a training step's time per image, by image side in pixels.
+        seconds_per_image: what an image adds to a training step, by image side in pixels.
+        seconds_per_step: what a step takes without images: optimiser, weight average.
+        seconds_per_run: what a run takes without steps: start, checkpoints, result.
+        seconds_to_read: reading all images once.
+        scoring_share: share of `seconds_per_image` that scoring an image takes.
         accelerated: whether these were measured on an accelerator.
     """
 
@@ -117,6 +143,7 @@ class Fingerprint:
     given_splits: tuple[str, ...] = ()
     holdout: Evidence | None
     pooled: Evidence
+    can_fold: bool = True
     side: int
     smallest: tuple[int, int] = (0, 0)
     largest: tuple[int, int] = (0, 0)
@@ -131,6 +158,10 @@ class Fingerprint:
     associations: tuple[Association, ...] = ()
     weights: tuple[Weights, ...] = ()
     seconds_per_image: Mapping[int, float]
+    seconds_per_step: float = 0.0
+    seconds_per_run: float = 0.0
+    seconds_to_read: float = 0.0
+    scoring_share: float = 1 / 3
     accelerated: bool = False
 
     @property
@@ -148,7 +179,7 @@ def take_fingerprint(
     named_groups: bool = True,
     proposed_group: str | None = None,
     weights: Sequence[Weights] = (),
-    seconds_per_image: Mapping[int, float] | None = None,
+    speed: Speed | None = None,
     accelerated: bool = False,
 ) -> Fingerprint:
     """Compute the fingerprint; reads no file and draws nothing.
@@ -161,7 +192,7 @@ def take_fingerprint(
         named_groups: whether the data name groups.
         proposed_group: a pattern in file names that looks like a patient.
         weights: pretrained weights at hand.
-        seconds_per_image: measured training time per image, by image side.
+        speed: what was measured of training on this machine.
         accelerated: whether it was measured on an accelerator.
     """
     targets, frame = manifest.targets(), manifest.frame
@@ -197,6 +228,7 @@ def take_fingerprint(
         given_splits=tuple(name for name in SPLITS if len(manifest.rows(name))),
         holdout=_holdout(manifest, shares=shares, seed=seed),
         pooled=_pooled(manifest, targets, groups, shares=shares),
+        can_fold=_can_fold(manifest, validation=shares.get("validation", 0.0), seed=seed),
         side=look.side,
         smallest=(int(look.width[smallest]), int(look.height[smallest])) if len(look.ids) else (0, 0),
         largest=(int(look.width[largest]), int(look.height[largest])) if len(look.ids) else (0, 0),
@@ -210,7 +242,11 @@ def take_fingerprint(
         quality=quality_of(manifest),
         associations=associations(manifest, look),
         weights=tuple(weights),
-        seconds_per_image=dict(seconds_per_image or {}),
+        seconds_per_image=dict(speed.image if speed is not None else {}),
+        seconds_per_step=speed.step if speed is not None else 0.0,
+        seconds_per_run=speed.run if speed is not None else 0.0,
+        seconds_to_read=speed.read * len(manifest) if speed is not None else 0.0,
+        scoring_share=speed.scoring if speed is not None else 1 / 3,
         accelerated=accelerated,
     )
 
@@ -271,8 +307,8 @@ def _pooled(
 ) -> Evidence:
     who = patients(groups, targets)
     share = shares.get("validation", 0.0)
-    n, folds = len(manifest), 5
-    images = (round(n * (1 - share - 1 / folds)), round(n * share), round(n / folds))
+    n = len(manifest)
+    images = (round(n * (1 - share - 1 / FOLDS)), round(n * share), round(n / FOLDS))
     found = _evidence(
         "out-of-fold",
         targets,
@@ -282,6 +318,14 @@ def _pooled(
         images=images,
     )
     return replace(found, test=tuple(who.positives.tolist()))
+
+
+def _can_fold(manifest: Manifest, *, validation: float, seed: int) -> bool:
+    try:
+        split = fold_split(manifest, folds=FOLDS, fold=0, validation=validation, seed=seed)
+    except RaremixError:
+        return False
+    return all(len(split.rows(name)) for name in SPLITS)
 
 
 def _evidence(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -10,9 +11,11 @@ import polars as pl
 from raremix.config import Table, override
 from raremix.core.errors import ManifestError, UsageError
 from raremix.data.manifest import listed, read_frame
-from raremix.data.readers import SUFFIXES
+from raremix.data.readers import SUFFIXES, has_image_suffix
 from raremix.data.sources.assemble import SPLIT_NAMES
+from raremix.data.sources.catalogue import CATALOGUE
 from raremix.study.defaults import data_table
+from raremix.study.guess_public import introduce, keys_of
 
 LABELS = ("label", "labels", "class", "dx", "diagnosis", "target", "category", "finding", "disease", "y")
 """Names of a column with one class per image, the likeliest first."""
@@ -93,15 +96,22 @@ def guess_data(place: str, *, settings: Sequence[str] = ()) -> Guess:
         >>> guess_data("phantom").table
         {'source': 'phantom'}
     """
-    place = _table_within(place)
+    table = data_table(place, settings=settings)
+    if table["source"] == "folder":
+        place = _table_within(place)
+        table = data_table(place, settings=settings)
     given = override({}, [text for text in settings if text.startswith("data.")]).get("data", {})
-    table = data_table(place)
     draft = _Draft(table={**table, **given}, reasons=dict.fromkeys([*table, *given], "given"))
     match draft.table["source"]:
         case "table":
             _guess_table(draft)
         case "medmnist":
             _guess_medmnist(draft)
+        case source if source in CATALOGUE and "source" not in given:
+            draft.reasons["source"], note = introduce(source)
+            draft.notes.append(note)
+            for key, value, why in keys_of(draft.table):
+                draft.put(key, value, why)
     path = Path(str(draft.table.get("path", place)))
     if draft.table["source"] == "table" and path.stem in {"labels", "label", "metadata", "train"}:
         draft.put("name", path.resolve().parent.name, "the folder's name")
@@ -144,7 +154,7 @@ def group_pattern(
 def _table_within(place: str) -> str:
     """Return the table in a folder that names the images below it, where the folder is no tree of classes."""
     path = Path(place).expanduser()
-    if not path.is_dir() or len([p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]) > 1:
+    if not path.is_dir() or len([p for p in path.iterdir() if p.is_dir() and _holds_images(p)]) > 1:
         return place
     tables = sorted(p for p in path.iterdir() if p.suffix in {".csv", ".parquet"})
     tables.sort(key=lambda p: p.stem not in {"labels", "label", "metadata", "train"})
@@ -152,6 +162,14 @@ def _table_within(place: str) -> str:
         if _image_columns(read_frame(table, as_text=True), table.parent):
             return str(table)
     return place
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether an image lies in a folder, or in one right below it."""
+    if folder.name.startswith("."):
+        return False
+    inner = [folder, *(p for p in islice(folder.iterdir(), _LOOKED_AT) if p.is_dir())]
+    return any(has_image_suffix(p) for one in inner for p in islice(one.iterdir(), _LOOKED_AT))
 
 
 def _guess_table(draft: _Draft) -> None:

@@ -3,25 +3,28 @@
 import importlib
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any, get_args
 
-from raremix import losses, train
 from raremix.config import Table, override
 from raremix.core.errors import RaremixError, UsageError
 from raremix.data.samplers import SAMPLERS
-from raremix.losses import LOSSES
+from raremix.generate import GENERATORS
+from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
-from raremix.models import ClassifierSpec
+from raremix.models import ClassifierSpec, HeadSpec
 from raremix.study.decisions import Decision, decide_all
 from raremix.study.fingerprint import Fingerprint
 from raremix.study.guess import Guess
+from raremix.study.limit import Cut, fit_to_limit
 from raremix.study.rules import ArmRule, Rules
-from raremix.study.shape import Cost, Cut, Shape, cost_of, evidence_of, fit_to_limit, repeats, shape_of
-from raremix.study.spec import parse_study
+from raremix.study.shape import Cost, Shape, cost_of, evidence_of, rarest_in_training, repeats, shape_of
+from raremix.study.spec import ArmSpec, parse_study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +36,14 @@ class PlannedArm:
         rule: which rule asks for it.
         words: what it does.
         source: who found it.
+        before: what must be run first, where something must be.
     """
 
     table: Table
     rule: str
     words: str
     source: str
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class Plan:
         shape: its numbers.
         decisions: one per rule.
         arms: the recipes, with every trial of the grid.
+        offered: recipes that stand in the file as comments.
         left_out: arms that are not in the plan, with the reason.
         cuts: what was given up for the time limit.
         limit: the time limit in minutes, or None.
@@ -64,6 +70,7 @@ class Plan:
     shape: Shape
     decisions: tuple[Decision, ...]
     arms: tuple[PlannedArm, ...]
+    offered: tuple[PlannedArm, ...]
     left_out: Mapping[str, str]
     cuts: tuple[Cut, ...]
     limit: float | None
@@ -125,13 +132,16 @@ def make_plan(
     against = {arm.name: speaks_against(arm, f, rules, known=known) for arm in rules.arms}
 
     def arms_of(shape: Shape) -> tuple[str, ...]:
-        return tuple(arm.name for arm in rules.arms if _too_often(arm, f, shape, rules, against) is None)
+        return tuple(
+            arm.name for arm in rules.arms if not arm.is_offered and _too_often(arm, f, shape, rules, against) is None
+        )
 
     shape = shape_of(f, rules)
     shape = replace(shape, arms=arms_of(shape))
     shape, cuts = fit_to_limit(f, shape, rules, minutes=minutes, arms=arms_of)
     reasons = {arm.name: _too_often(arm, f, shape, rules, against) for arm in rules.arms}
     left_out = {name: one.text for name, one in reasons.items() if one is not None and one.is_asked}
+    left_out = {name: text for name, text in left_out.items() if not rules.arm(name).is_offered}
     decisions = decide_all(f, shape, rules, left_out=left_out)
     planned = _trials(f, shape, rules)
     study: Table = {"study": {"name": name, "title": f"{f.name}: recommended plan"}}
@@ -155,6 +165,7 @@ def make_plan(
         shape=shape,
         decisions=decisions,
         arms=planned,
+        offered=_offered(f, shape, rules, against),
         left_out=left_out,
         cuts=cuts,
         limit=minutes,
@@ -168,18 +179,24 @@ def make_plan(
 
 def registered(f: Fingerprint) -> dict[str, set[str]]:
     """Return what can be named in a study file, by registry, as it is at this moment."""
-    generators: set[str] = set()
-    if importlib.util.find_spec("raremix.generate") is not None:
-        generators = set(getattr(importlib.import_module("raremix.generate"), "GENERATORS", {}))
     return {
         "mixers": {*MIXERS, *LEARNED_MIXERS, *COMBINATIONS},
-        "losses": {*LOSSES, *getattr(losses, "LOSS_COMBINATIONS", {})},
+        "losses": {*LOSSES, *LOSS_COMBINATIONS},
         "samplers": set(SAMPLERS),
-        "recipes": {*getattr(train, "RECIPES", {}), *getattr(losses, "RECIPES", {})},
-        "generators": generators,
+        "recipes": set(_registry("raremix.study.recipes", "RECIPES")),
+        "generators": set(GENERATORS),
         "model": set(ClassifierSpec.__slots__),
+        "heads": set(get_args(HeadSpec.__annotations__["name"])),
+        "arm": set(ArmSpec.__slots__),
         "weights": {weights.name.partition("_")[0] for weights in f.weights},
     }
+
+
+def _registry(module: str, name: str) -> Mapping[str, Any]:
+    """Return a registry of a module that this version may not have."""
+    if importlib.util.find_spec(module) is None:
+        return {}
+    return getattr(importlib.import_module(module), name, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +215,8 @@ class Against:
 def speaks_against(arm: ArmRule, f: Fingerprint, rules: Rules, *, known: Mapping[str, set[str]]) -> Against | None:
     """Return what speaks against an arm for any number of steps, or None."""
     reason = _not_asked(arm, f, rules) or _missing(arm, known)
-    if reason is not None:
+    if reason is not None or arm.before:
+        # What must be made first is not there yet, so that its table cannot be checked.
         return reason
     misfit = _misfit(json.dumps(arm_table(arm, f)))
     return None if misfit is None else Against(f"it does not fit this version of raremix: {misfit}", True)
@@ -215,16 +233,20 @@ def _misfit(table: str) -> str | None:
 
 
 def _not_asked(arm: ArmRule, f: Fingerprint, rules: Rules) -> Against | None:
-    if f.imbalance < rules.threshold(arm.ratio_from, 0.0):
-        return Against("the classes are not so unequal", False)
-    if f.images <= rules.threshold(arm.images_above, -1.0):
-        return Against("the images are too few", False)
+    silent = {
+        "the classes are not so unequal": f.imbalance < rules.threshold(arm.ratio_from, 0.0),
+        "the images are too few": f.images <= rules.threshold(arm.images_above, -1.0),
+        "the rarest class has too few images": rarest_in_training(f) < rules.threshold(arm.rarest_from, 0.0),
+        "no pretrained weights at hand": arm.with_weights and not f.weights,
+    }
+    for reason, holds in silent.items():
+        if holds:
+            return Against(reason, False)
     if arm.tasks and f.task not in arm.tasks:
-        return Against(f"it is not for {f.task} tasks", True)
+        # An arm for several labels alone has its counterpart for one.
+        return Against(f"it is not for {f.task} tasks", arm.tasks != ("multilabel",))
     if arm.every_class and not all(f.class_images):
         return Against("a class has no image", True)
-    if arm.with_weights and not f.weights:
-        return Against("no pretrained weights at hand", False)
     return None
 
 
@@ -236,18 +258,35 @@ def _missing(arm: ArmRule, known: Mapping[str, set[str]]) -> Against | None:
             continue
         if registry == "weights":
             return Against(f"no {name} weights at hand", True)
-        named = "" if name == "*" else f" called {name!r}"
-        return Against(f"this version of raremix has no {registry}{named} yet", True)
+        thing = _THINGS.get(registry, registry)
+        named = "" if name == "*" else f" {name!r}"
+        return Against(f"this version of raremix has no {thing}{named} yet", True)
     return None
 
 
+_THINGS: Mapping[str, str] = {
+    "mixers": "mixing called",
+    "losses": "loss called",
+    "samplers": "sampler called",
+    "recipes": "recipe called",
+    "generators": "generator called",
+    "heads": "head called",
+    "model": "[model] key called",
+    "arm": "[[arm]] key called",
+}
+"""What the entries of the registries are called in messages."""
+
+
 def arm_table(arm: ArmRule, f: Fingerprint) -> Table:
-    """Return an arm's keys in a study file; a loss called "auto" is the task's own."""
+    """Return an arm's keys in a study file; a loss called "auto" is the task's own, and a queue is counted."""
     table = _with_plain_loss(arm.table, "binary_cross_entropy" if f.task == "multilabel" else "cross_entropy")
     if table.get("model", {}).get("name", "").startswith("convnext"):
         own = next((w for w in f.weights if w.name.startswith("convnext")), None)
         if own is not None:
             table["model"] = own.table(channels=f.channels)
+    if table.get("loss", {}).get("queue") == "half of train":
+        # As many as the loss takes by itself, and at most half of the images that a fold trains on.
+        table["loss"]["queue"] = min(8192, 2 ** int(math.log2(max(2, f.images // 4))))
     return table
 
 
@@ -272,6 +311,25 @@ def _too_often(
     if often <= rules.threshold(arm.repeats_above, -1.0):
         return Against("no rare image repeats too often", False)
     return None
+
+
+def _offered(
+    f: Fingerprint, shape: Shape, rules: Rules, against: Mapping[str, Against | None]
+) -> tuple[PlannedArm, ...]:
+    """Return what the study file offers; what is fitted on training images beforehand goes with one split only."""
+    return tuple(
+        PlannedArm(
+            table={"name": arm.name, **arm_table(arm, f)},
+            rule=arm.rule,
+            words=arm.words,
+            source=rules.cite(arm.sources),
+            before=arm.before,
+        )
+        for arm in rules.arms
+        if arm.is_offered
+        and _too_often(arm, f, shape, rules, against) is None
+        and not (arm.before and shape.folds is not None)
+    )
 
 
 def _trials(f: Fingerprint, shape: Shape, rules: Rules) -> tuple[PlannedArm, ...]:

@@ -68,6 +68,9 @@ class ArmRule:
         with_weights: only where pretrained weights are at hand.
         tasks: for which tasks; empty means all.
         every_class: only where every class has an image.
+        rarest_from: threshold on the training images of the rarest class.
+        is_offered: written into the study file as a comment, and not run unless somebody takes the # away.
+        before: what must be run first, where something must be; STUDY stands for the study file.
     """
 
     name: str
@@ -84,6 +87,9 @@ class ArmRule:
     with_weights: bool = False
     tasks: tuple[str, ...] = ()
     every_class: bool = False
+    rarest_from: str | None = None
+    is_offered: bool = False
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +128,14 @@ class Rules:
             UnknownNameError: if there is none.
         """
         return look_up(self.rules, rule, kind="rule")
+
+    def arm(self, name: str) -> ArmRule:
+        """Return an arm by name.
+
+        Raises:
+            UnknownNameError: if there is none.
+        """
+        return look_up({arm.name: arm for arm in self.arms}, name, kind="arm of the rules")
 
     def threshold(self, place: str | None, otherwise: float) -> float:
         """Return the threshold that "R8.mild" names, or another number where nothing is named."""
@@ -163,7 +177,7 @@ def read_rules() -> Rules:
         found.cite(rule.sources)
     for arm in found.arms:
         found.cite((*found[arm.rule].sources, *arm.sources))
-        for place in (arm.ratio_from, arm.repeats_to, arm.repeats_above, arm.images_above):
+        for place in (arm.ratio_from, arm.repeats_to, arm.repeats_above, arm.images_above, arm.rarest_from):
             found.threshold(place, 0.0)
         if arm.until is not None and arm.until not in names:
             raise UnknownNameError("arm", arm.until, names)
@@ -183,9 +197,13 @@ def rules_as_markdown() -> str:
 
 def arms_as_markdown() -> str:
     """Return the arms as a Markdown table, in the order in which they are kept."""
-    lines = ["| arm | rule | what it does | needs |", "|" + " --- |" * 4]
-    for arm in read_rules().arms:
-        lines.append(f"| `{arm.name}` | {arm.rule} | {arm.words} | {', '.join(arm.needs) or 'nothing more'} |")
+    rules = read_rules()
+    lines = ["| arm | rule | when | what it does | needs | source |", "|" + " --- |" * 6]
+    for arm in rules.arms:
+        source = "; ".join(_linked(rules.sources[key]) for key in arm.sources)
+        needs = ", ".join(arm.needs) or "nothing more"
+        run = "offered, " if arm.is_offered else ""
+        lines.append(f"| `{arm.name}` | {arm.rule} | {run}{_when(arm, rules)} | {arm.words} | {needs} | {source} |")
     return "\n".join(lines)
 
 
@@ -193,6 +211,25 @@ def cuts_as_markdown() -> str:
     """Return what a time limit costs as a Markdown table, in the order of the cuts."""
     rows = [f"| {number} | {cut.id} | {cut.cost} |" for number, cut in enumerate(read_rules().cuts, start=1)]
     return "\n".join(["| order | cut | what it costs the evidence |", "| --- | --- | --- |", *rows])
+
+
+def _when(arm: ArmRule, rules: Rules) -> str:
+    """Say in words when an arm is in a plan."""
+    words = [
+        text.format(f"{rules.threshold(place, 0.0):g}")
+        for place, text in (
+            (arm.ratio_from, "imbalance from {}"),
+            (arm.images_above, "more than {} images"),
+            (arm.rarest_from, "rarest class from {} training images"),
+            (arm.repeats_to, "a rare image repeats at most {} times"),
+            (arm.repeats_above, "a rare image repeats more than {} times"),
+        )
+        if place is not None
+    ]
+    words += [f"no {arm.until}"] if arm.until is not None else []
+    words += [" and ".join(arm.tasks)] if arm.tasks else []
+    words += ["pretrained weights"] if arm.with_weights else []
+    return ", ".join(words) or "always"
 
 
 def _linked(source: str) -> str:

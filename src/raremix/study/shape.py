@@ -1,8 +1,8 @@
-"""The numbers of a plan: what the rules ask for, what it costs, and what is given up to keep a time limit."""
+"""The numbers of a plan: what the rules ask for, and what it costs."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from raremix.study.fingerprint import Evidence, Fingerprint
 from raremix.study.rules import Rules
@@ -20,6 +20,7 @@ class Shape:
         batch_size, steps: of every arm.
         seeds: how many.
         folds: how many, or None for one split.
+        validations: how often a run scores its validation images.
         rates: learning rates of the grid; the first is the plan's own.
         arms: names of the recipes, before the grid multiplies them.
     """
@@ -31,6 +32,7 @@ class Shape:
     steps: int
     seeds: int
     folds: int | None
+    validations: int
     rates: tuple[float, ...]
     arms: tuple[str, ...]
 
@@ -47,7 +49,7 @@ class Cost:
     Attributes:
         seconds_per_step: measured, by the side of the images.
         minutes_per_run: training and scoring of one classifier.
-        minutes: of all, the second configuration not counted.
+        minutes: of all, reading the images once included, the second configuration not counted.
         second_minutes: of the second configuration; 0 where there is none.
     """
 
@@ -55,21 +57,6 @@ class Cost:
     minutes_per_run: float
     minutes: float
     second_minutes: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """Something that was given up for the time limit.
-
-    Attributes:
-        what: in words, from what to what.
-        cost: what it costs the evidence.
-        minutes: what the plan takes after it.
-    """
-
-    what: str
-    cost: str
-    minutes: float
 
 
 def first_size(side: int, *, has_weights: bool, accelerated: bool, rules: Rules) -> int:
@@ -115,6 +102,7 @@ def shape_of(f: Fingerprint, rules: Rules, *, arms: tuple[str, ...] = ()) -> Sha
         steps=steps_of(train, batch, has_weights=weights is not None, rules=rules),
         seeds=rules["R16"]["claim"],
         folds=folds,
+        validations=rules["F2"]["validations"],
         rates=tuple(rate * factor for factor in rules["R10"]["factors"]),
         arms=arms,
     )
@@ -130,7 +118,9 @@ def folds_of(f: Fingerprint, rules: Rules) -> int | None:
     """Return the number of folds, or None for one split, by the rarest class that can be scored at all (R1)."""
     rule = rules["R1"]
     scored = scored_classes(f, rules)
-    if f.holdout is None and f.groups >= rule["folds"]:
+    if not f.can_fold:
+        return None
+    if f.holdout is None:
         return rule["folds"]
     # A class with one group would be in test only in one of the folds, and nothing could learn it.
     if f.holdout is None or not scored or min((count for count in f.class_groups if count), default=0) < 2:
@@ -179,6 +169,12 @@ def second_size(f: Fingerprint, size: int, rules: Rules) -> int | None:
     return None
 
 
+def rarest_in_training(f: Fingerprint) -> int:
+    """Return about how many training images the rarest class that has any would have."""
+    train = evidence_of(f, None).images[0]
+    return round(min((count for count in f.class_images if count), default=0) * train / max(f.images, 1))
+
+
 def repeats(f: Fingerprint, shape: Shape) -> float:
     """Return how often an image of the rarest class would be shown under balanced sampling (R7)."""
     images = evidence_of(f, shape.folds).images[0]
@@ -188,16 +184,13 @@ def repeats(f: Fingerprint, shape: Shape) -> float:
 
 
 def cost_of(f: Fingerprint, shape: Shape, rules: Rules) -> Cost:
-    """Return what a plan takes: steps x arms x seeds x folds, and the scoring of held-out images.
-
-    A forward pass is taken as a third of a training step.
-    """
-    run = _run_seconds(f, shape, shape.size, rules)
-    second = 0.0 if shape.second is None else _run_seconds(f, shape, shape.second, rules) * shape.runs / 60
+    """Return what a plan takes: steps x arms x seeds x folds, the scoring of held-out images, and what is done once."""
+    run, once = _run_seconds(f, shape, shape.size), _once_seconds(f, shape, rules)
+    second = 0.0 if shape.second is None else (_run_seconds(f, shape, shape.second) * shape.runs + once) / 60
     return Cost(
-        seconds_per_step=seconds_per_image(f.seconds_per_image, shape.size) * shape.batch_size,
+        seconds_per_step=_step_seconds(f, shape, shape.size),
         minutes_per_run=run / 60,
-        minutes=run * shape.runs / 60,
+        minutes=(run * shape.runs + once) / 60,
         second_minutes=second,
     )
 
@@ -215,121 +208,25 @@ def seconds_per_image(measured: Mapping[int, float], size: int) -> float:
     return measured[nearest] * (size / nearest) ** 2
 
 
-def _run_seconds(f: Fingerprint, shape: Shape, size: int, rules: Rules) -> float:
+def _step_seconds(f: Fingerprint, shape: Shape, size: int) -> float:
+    return f.seconds_per_step + seconds_per_image(f.seconds_per_image, size) * shape.batch_size
+
+
+def _run_seconds(f: Fingerprint, shape: Shape, size: int) -> float:
     _, validation, test = evidence_of(f, shape.folds).images
-    scored = validation * (rules["F2"]["validations"] + 1) + test
-    return seconds_per_image(f.seconds_per_image, size) * (shape.steps * shape.batch_size + scored / 3)
+    scored = validation * (shape.validations + 1) + test
+    scoring = seconds_per_image(f.seconds_per_image, size) * scored * f.scoring_share
+    return shape.steps * _step_seconds(f, shape, size) + scoring + f.seconds_per_run
 
 
-def fit_to_limit(
-    f: Fingerprint,
-    shape: Shape,
-    rules: Rules,
-    *,
-    minutes: float | None,
-    arms: Callable[[Shape], tuple[str, ...]] = lambda shape: shape.arms,
-) -> tuple[Shape, tuple[Cut, ...]]:
-    """Give things up, in the order of the table, until the plan takes no longer than the limit.
-
-    Args:
-        f: the fingerprint.
-        shape: what the rules ask for.
-        rules: the table.
-        minutes: the limit; None keeps everything.
-        arms: the arms of a shape, since some depend on the number of steps.
-
-    Returns:
-        The plan, and what was given up. A plan that is too long after all cuts is returned as it is then.
-    """
-    cuts: list[Cut] = []
-    dropped: set[str] = set()
-    if minutes is None:
-        return shape, ()
-
-    def total() -> float:
-        found = cost_of(f, shape, rules)
-        return found.minutes + found.second_minutes
-
-    for cut in rules.cuts:
-        while total() > minutes:
-            changed = _CUTS[cut.id](f, shape, rules)
-            if changed is None:
-                break
-            smaller, what = changed
-            dropped |= set(shape.arms) - set(smaller.arms)
-            # Fewer steps repeat rare images less often, which may bring an arm back.
-            shape = replace(smaller, arms=tuple(name for name in arms(smaller) if name not in dropped))
-            cuts.append(Cut(what=what, cost=cut.cost + _evidence_cost(f, cut.id), minutes=total()))
-    return shape, tuple(cuts)
+def _once_seconds(f: Fingerprint, shape: Shape, rules: Rules) -> float:
+    """Return what is done once: reading the images, and the intervals of the report."""
+    if not f.seconds_per_image:
+        return 0.0
+    return f.seconds_to_read + rules["F3"]["report_seconds"]
 
 
-Change = tuple[Shape, str]
-
-
-def _without_second(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-    if shape.second is None:
-        return None
-    return replace(shape, second=None), f"no second configuration at {shape.second} px"
-
-
-def _one_rate(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-    if len(shape.rates) == 1:
-        return None
-    return replace(shape, rates=shape.rates[:1]), f"{len(shape.rates)} learning rates per arm become 1"
-
-
-def _fewer_steps(share: int) -> Callable[[Fingerprint, Shape, Rules], Change | None]:
-    def cut(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-        whole = shape_of(f, rules).steps
-        steps = max(20, whole // share)
-        return None if shape.steps <= steps else (replace(shape, steps=steps), f"{shape.steps} steps become {steps}")
-
-    return cut
-
-
-def _screening_seeds(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-    seeds = rules["R16"]["screen"]
-    return None if shape.seeds <= seeds else (replace(shape, seeds=seeds), f"{shape.seeds} seeds become {seeds}")
-
-
-def _smaller_images(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-    size = shape.size // 2
-    if size < rules["R4"]["pretrained_least" if shape.weights else "scratch_least"]:
-        return None
-    return replace(shape, size=size), f"images of {shape.size} px become {size} px"
-
-
-def _fewer_arms(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-    # Two arms are the least that a comparison has.
-    if len(shape.arms) <= 2:
-        return None
-    return replace(shape, arms=shape.arms[:-1]), f"the arm {shape.arms[-1]} is not run"
-
-
-def _no_folds(f: Fingerprint, shape: Shape, rules: Rules) -> Change | None:
-    if shape.folds is None or f.holdout is None:
-        return None
-    return replace(shape, folds=None), f"{shape.folds} folds become one split"
-
-
-def _evidence_cost(f: Fingerprint, cut: str) -> str:
-    if cut != "no folds" or f.holdout is None:
-        return ""
-    metric = "auroc" if f.task == "multilabel" else "balanced_accuracy"
-    before, after = (evidence.decidable.get(metric) for evidence in (f.pooled, f.holdout))
-    if before is None or after is None:
-        return ""
-    return f"; the smallest decidable difference grows from {100 * before:.1f} to {100 * after:.1f} points"
-
-
-_CUTS: dict[str, Callable[[Fingerprint, Shape, Rules], Change | None]] = {
-    "second configuration": _without_second,
-    "grid": _one_rate,
-    "half the steps": _fewer_steps(2),
-    "screening seeds": _screening_seeds,
-    "smaller images": _smaller_images,
-    "fewer arms": _fewer_arms,
-    "quarter of the steps": _fewer_steps(4),
-    "no folds": _no_folds,
-    "an eighth of the steps": _fewer_steps(8),
-}
+def total_minutes(f: Fingerprint, shape: Shape, rules: Rules) -> float:
+    """Return the minutes of a plan and of its second configuration."""
+    cost = cost_of(f, shape, rules)
+    return cost.minutes + cost.second_minutes

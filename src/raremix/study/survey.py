@@ -1,27 +1,30 @@
 """Look at data that nobody described: guess the columns, load, measure, and take the fingerprint."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from raremix.core.errors import LeakageError
+from raremix.core.errors import LeakageError, ManifestError
 from raremix.core.types import Progress
-from raremix.data.manifest import Manifest
+from raremix.data.audit import names_groups
+from raremix.data.manifest import Manifest, listed
 from raremix.models import ClassifierSpec
-from raremix.study.doctor import images_per_second
-from raremix.study.fingerprint import Fingerprint, take_fingerprint
+from raremix.study.fingerprint import Fingerprint, Speed, take_fingerprint
 from raremix.study.guess import ACQUISITION, SUBGROUPS, Guess, group_pattern, guess_data
 from raremix.study.look import look_at
 from raremix.study.rules import Rules, read_rules
 from raremix.study.shape import first_size
 from raremix.study.spec import StudySpec, parse_study, read_study
+from raremix.study.step_time import RunTime, time_run, time_scoring, time_step
 from raremix.study.weights import Weights, find_weights, read_weights
 
 Measure = Callable[[int, ClassifierSpec, int], float]
-"""Image side, network, channels -> seconds of a training step per image."""
+"""Image side, network, channels -> seconds that an image adds to a training step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ def survey(
         cache: the cache folder.
         settings: overrides as `key.of.table=value`.
         weights: pretrained weights to use; others are looked for.
-        measure: times a training step; None measures on this machine.
+        measure: says what an image adds to a training step, all else costing nothing; None measures on this machine.
         progress: makes the progress callback of a stretch of work from its title.
 
     Raises:
@@ -62,42 +65,59 @@ def survey(
     rules = read_rules()
     guess = _from_study(place, settings) if Path(place).suffix == ".toml" else guess_data(place, settings=settings)
     manifest, guess = _load(guess, cache=cache, progress=progress("Reading images"))
+    started = time.perf_counter()
     look = look_at(manifest, progress=progress("Looking at images"))
+    reading = (time.perf_counter() - started) / max(len(look.ids), 1)
     places = [Path.cwd(), Path(place).expanduser() if place != "phantom" else Path.cwd()]
     found = (read_weights(weights),) if weights is not None else find_weights(places)
-    names_groups = _names_groups(guess, manifest)
-    pattern = None if names_groups else _proposed(manifest, rules)
+    has_groups = names_groups(manifest)
+    pattern = None if has_groups else _proposed(manifest, rules)
     accelerated = torch.cuda.is_available()
     size = first_size(look.side, has_weights=bool(found), accelerated=accelerated, rules=rules)
     channels = 3 if bool(look.colour.any()) else 1
     network = found[0] if found else None
-    seconds = measure_sizes(
-        size, network=network, channels=channels, rules=rules, measure=measure or time_step, progress=progress("Timing")
+    speed = measure_speed(
+        size, network=network, channels=channels, rules=rules, measure=measure, progress=progress("Timing")
     )
     fingerprint = take_fingerprint(
         manifest,
         look,
         shares={"validation": rules["F2"]["validation"], "test": rules["F2"]["test"]},
-        named_groups=names_groups,
+        named_groups=has_groups,
         proposed_group=pattern,
         weights=found,
-        seconds_per_image=seconds,
+        speed=replace(speed, read=reading if measure is None else 0.0),
         accelerated=accelerated,
     )
+    _refuse_undividable(fingerprint)
     return Survey(guess=guess, fingerprint=fingerprint)
 
 
-def measure_sizes(
-    size: int, *, network: Weights | None, channels: int, rules: Rules, measure: Measure, progress: Progress
-) -> dict[int, float]:
-    """Time a training step at half of a size, at the size, and at R4's multiple of it.
+def _refuse_undividable(f: Fingerprint) -> None:
+    """Refuse data of which no study can be made, before a plan says otherwise."""
+    if f.holdout is not None or f.can_fold:
+        return
+    few = [f"{name} {count}" for name, count in zip(f.classes, f.class_groups, strict=True) if count < 3]
+    which = f"; too few groups have: {listed(few)}" if few else ""
+    plural = "" if f.groups == 1 else "s"
+    raise ManifestError(
+        f"{f.images:,} images of {f.groups:,} group{plural} cannot be divided into training, validation and test: "
+        f"expected classes with at least 3 groups (patients, lesions; without a group column, images){which}. Look at "
+        "the group column, or collect more"
+    )
+
+
+def measure_speed(
+    size: int, *, network: Weights | None, channels: int, rules: Rules, measure: Measure | None, progress: Progress
+) -> Speed:
+    """Time training at half of a size, at the size, and at R4's multiple of it.
 
     Args:
         size: side of the plan's images.
         network: whose weights are at hand, or None for the network from scratch.
         channels: of the images.
         rules: the table.
-        measure: times one size.
+        measure: see `survey`.
         progress: called after each size.
     """
     spec = ClassifierSpec(name=rules["R5"]["network"])
@@ -105,17 +125,15 @@ def measure_sizes(
         # The standard stem is what weights are loaded into; the numbers in it do not change the time.
         spec = ClassifierSpec(name=network.name, stem="standard", options=dict(network.options))
     sizes = sorted({max(8, size // 2), size, rules["R4"]["factor"] * size})
+    fixed = time_run(spec, channels) if measure is None else RunTime()
     seconds = {}
     for number, side in enumerate(sizes, start=1):
-        seconds[side] = measure(side, spec, channels)
+        seconds[side] = (measure or partial(time_step, fixed=fixed.step))(side, spec, channels)
         progress("timing a step", number, len(sizes))
-    return seconds
-
-
-def time_step(size: int, network: ClassifierSpec, channels: int) -> float:
-    """Measure a training step on this machine; small batches on a CPU, where time grows evenly with the images."""
-    batch = 64 if torch.cuda.is_available() else max(2, min(16, 16 * 64 * 64 // size**2))
-    return 1 / images_per_second(size, batch_size=batch, model=network, channels=channels)
+    if measure is not None:
+        return Speed(image=seconds)
+    scoring = time_scoring(size, spec, channels) / seconds[size]
+    return Speed(image=seconds, step=fixed.step, run=fixed.run, scoring=scoring)
 
 
 def _load(guess: Guess, *, cache: Path, progress: Progress) -> tuple[Manifest, Guess]:
@@ -149,12 +167,6 @@ def _from_study(place: str, settings: Sequence[str]) -> Guess:
     table.setdefault("source", "phantom")
     split_keys = tuple(key for key in ("split", "split_values") if key in table)
     return Guess(table=table, reasons=dict.fromkeys(table, f"as in {place}"), split_keys=split_keys)
-
-
-def _names_groups(guess: Guess, manifest: Manifest) -> bool:
-    if guess.table.get("source") == "phantom" or "group" in guess.table or "groups" in guess.table:
-        return True
-    return manifest.frame["group"].n_unique() < len(manifest)
 
 
 def _proposed(manifest: Manifest, rules: Rules) -> str | None:

@@ -101,13 +101,23 @@ def test_a_group_is_never_named(tmp_path: Path) -> None:
     assert "4711" not in str(problems)
 
 
-def test_without_groups_or_splits_less_can_be_said(tmp_path: Path) -> None:
+def test_that_no_patients_are_named_comes_first_with_a_split_or_without(tmp_path: Path) -> None:
     pictures = [scene(0)] * 2 + [scene(k) for k in range(1, 21)]
-    problems = found(data(tmp_path / "d", pictures, [0, 1] * 11), tmp_path / "cache")
-    assert set(problems) == {"copy", "labels in conflict"}
+    plain = audit(data(tmp_path / "d", pictures, [0, 1] * 11), cache=tmp_path / "cache", workers=1).problems
+    assert plain[0].kind == "no groups"
+    assert {problem.kind for problem in plain} == {"no groups", "copy", "labels in conflict"}
+    assert "may put one patient on both sides" in plain[0].cost
     splits = ["train"] * 11 + ["test"] * 11
     with_split = found(data(tmp_path / "d", pictures, [0, 1] * 11, split=splits), tmp_path / "cache")
-    assert "no groups" in with_split
+    assert "cannot be seen" in with_split["no groups"].cost
+    assert with_split["no groups"].level == "unknown"
+
+
+@pytest.mark.parametrize(("named", "is_told"), [(22, False), (11, False), (10, True), (0, True)])
+def test_groups_are_named_where_half_of_the_rows_have_one(tmp_path: Path, named: int, is_told: bool) -> None:
+    groups = [f"lesion {k}" if k < named else None for k in range(22)]
+    manifest = data(tmp_path / "d", [scene(k) for k in range(22)], [0, 1] * 11, group=groups)
+    assert ("no groups" in found(manifest, tmp_path / "cache")) is is_told
 
 
 def test_pictures_with_nothing_in_them(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from raremix.core import tables
 from raremix.core.errors import ConfigError, ManifestError
-from raremix.data.sources import text_table
 from raremix.data.sources.text_table import need_columns, read_table
 
 TEXT = "file,name\n001,Mélanome\n,x\n"
@@ -58,11 +58,11 @@ def test_packed_and_parquet(tmp_path: Path) -> None:
 
 
 def test_a_packed_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_table, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(tables, "MAX_CSV_BYTES", 1 << 20)
     with pytest.raises(ManifestError, match="unpacks to more than 1 MiB"):
-        read_table(put(tmp_path / "t.csv.gz", gzip.compress(bytes(1 << 24))))
-    with pytest.raises(ManifestError, match="is larger than 1 MiB"):
-        read_table(put(tmp_path / "t.csv", bytes(1 << 21)))
+        read_table(put(tmp_path / "t.csv.gz", gzip.compress(b"a,b\n" * (1 << 22))))
+    with pytest.raises(ManifestError, match="is more than 1 MiB"):
+        read_table(put(tmp_path / "t.csv", b"a,b\n" * (1 << 19)))
 
 
 def test_column_names(tmp_path: Path) -> None:

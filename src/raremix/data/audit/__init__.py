@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raremix.core.types import Progress
-from raremix.data.audit.census import Census, border_shares, take_census
+from raremix.data.audit.census import Census, border_shares, names_groups, take_census
 from raremix.data.audit.copies import Copies, find_copies
 from raremix.data.audit.look import Look, correlation, look_at, picture
 from raremix.data.audit.looks import Looks, look_at_all
@@ -29,6 +29,7 @@ __all__ = [
     "find_copies",
     "look_at",
     "look_at_all",
+    "names_groups",
     "near_pairs",
     "perceptual_hashes",
     "picture",
@@ -45,7 +46,7 @@ class Audit:
         looks: what was seen in its files.
         copies: which images are copies.
         census: what is in the data set.
-        problems: leaks first, then what harms, then what is good to know.
+        problems: what nobody can know first, then leaks, then what harms, then what is good to know.
     """
 
     manifest: Manifest
@@ -89,6 +90,6 @@ def audit(
         *picture_problems(manifest, looks, census),
         *class_problems(manifest, census),
     ]
-    order = ("leak", "harm", "note")
+    order = ("unknown", "leak", "harm", "note")
     found = tuple(sorted(problems, key=lambda problem: order.index(problem.level)))
     return Audit(manifest=manifest, looks=looks, copies=copies, census=census, problems=found)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float, Int, UInt8
 
 from raremix.core.types import SPLITS
@@ -100,6 +101,15 @@ def take_census(manifest: Manifest, looks: Looks) -> Census:
         is_bright=readable & ~is_flat & (light > BRIGHT),
         is_flat=is_flat,
     )
+
+
+def names_groups(manifest: Manifest) -> bool:
+    """Whether the data say which images belong together, for at least half of them.
+
+    A manifest calls the group of a row that was given none after the row; that says nothing about patients.
+    """
+    own = manifest.frame["group"] == pl.select(pl.format("row:{}", manifest.frame["id"])).to_series()
+    return bool(2 * own.sum() <= len(manifest))
 
 
 def border_shares(thumbnails: UInt8[np.ndarray, "n 32 32"]) -> Float[np.ndarray, " n"]:

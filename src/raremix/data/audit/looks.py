@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from raremix.core import files
 from raremix.core.errors import ReadError
+from raremix.core.tables import read_parquet, try_parquet
 from raremix.core.types import Progress
 from raremix.data.audit.look import SIDE, Look, look_at
 from raremix.data.manifest import Manifest
@@ -208,11 +209,13 @@ def _write(
 def _read(folder: Path) -> pl.DataFrame:
     types = {"stamp": pl.Utf8, **_TYPES, "thumbnail": pl.Binary}
     parts = [pl.DataFrame(schema=types)]
-    for path in sorted(folder.glob("*.parquet")):
+    paths = sorted(folder.glob("*.parquet"))
+    try_parquet(paths)  # all at once: a process for each would take longer than to look again
+    for path in paths:
         # What is kept only saves time: a part that cannot be read is looked at again.
         try:
-            part = pl.read_parquet(path, columns=list(types))
-        except (OSError, pl.exceptions.PolarsError):
+            part = read_parquet(path, columns=list(types))
+        except ReadError:
             continue
         if part.schema == types and (part["thumbnail"].bin.size() == SIDE * SIDE).all():
             parts.append(part)

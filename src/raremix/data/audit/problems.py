@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Int
 
 from raremix.data import guards
+from raremix.data.audit.census import names_groups
 from raremix.data.audit.copies import Copies
 from raremix.data.manifest import Manifest
 
-Level = Literal["leak", "harm", "note"]
+Level = Literal["unknown", "leak", "harm", "note"]
 Sets = Iterable[Int[np.ndarray, " _"]]
 
 # Pictures of different patients reach .95 (HAM10000), in 28 pixels .97 (RetinaMNIST): see docs/audit.md.
@@ -28,7 +29,8 @@ class Problem:
 
     Attributes:
         kind: a word for programs, such as "group across splits".
-        level: "leak": results would be too good; "harm": training or measuring suffers, or fails; "note": good to know.
+        level: "unknown": nobody can say whether results would be too good; "leak": they would; "harm": training or
+            measuring suffers, or fails; "note": good to know.
         title: what was found, with its number.
         cost: what it costs.
         advice: what to do.
@@ -71,8 +73,8 @@ def row_problems(manifest: Manifest, copies: Copies, *, allow_synthetic: Collect
     )
     yield from (problem for problem in found if problem is not None)
     yield from _refused(manifest, allow_synthetic)
-    if (split != "").any() and not _is_grouped(group):
-        yield _without_groups(manifest)
+    if not names_groups(manifest):
+        yield _without_groups(manifest, has_splits=bool((split != "").any()))
 
 
 def _groups_across(manifest: Manifest, split: np.ndarray, group: np.ndarray) -> Problem | None:
@@ -237,14 +239,17 @@ def _refused(manifest: Manifest, allow_synthetic: Collection[str]) -> Iterator[P
             )
 
 
-def _without_groups(manifest: Manifest) -> Problem:
+def _without_groups(manifest: Manifest, *, has_splits: bool) -> Problem:
+    where = "A patient in two splits cannot be seen" if has_splits else "A split may put one patient on both sides"
     return Problem(
         kind="no groups",
-        level="note",
-        title="nothing says which images show the same patient",
-        cost="A patient in two splits cannot be seen, and intervals take every image for a patient of its own: if "
-        "there are several per patient, they are too narrow.",
-        advice="Name the column with the patient or lesion: --group.",
+        level="unknown",
+        title="no patients are named: nothing says which images show the same patient or lesion",
+        cost=f"{where}, and intervals take every image for a patient of its own. If there are several images per "
+        "patient, every result is too good and every interval too narrow, and nothing here can tell.",
+        advice="Name the patient or lesion: a column of a table (--group COLUMN), a pattern in the file names of a "
+        "folder (--set 'data.group=\"^(patient\\d+)\"'), a table beside a MedMNIST file (--set "
+        "'data.groups=\"groups.csv\"'). If each image shows another patient, say so by a column that numbers them.",
     )
 
 

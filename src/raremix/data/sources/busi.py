@@ -36,7 +36,7 @@ ABOUT = About(
     classes=("normal", "benign", "malignant"),
     images=780,
     modality="ultrasound",
-    licence="not stated at the download site; the article is CC BY 4.0",
+    licence="not stated with the images: check at the download site",
     citation="Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28:104863 (2020)",
     url="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
     access="open",

@@ -46,8 +46,7 @@ ABOUT = About(
     classes=FINDINGS,
     images=112120,
     modality="chest_xray",
-    licence="no restriction on use; acknowledge the NIH Clinical Center as provider, link its download site and cite "
-    "the paper",
+    licence="no restriction on use; name the NIH Clinical Center, link its download site, cite the paper",
     citation="Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks, CVPR 2017, pp. 3462-3471",
     url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
     access="open",

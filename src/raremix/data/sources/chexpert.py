@@ -45,7 +45,7 @@ ABOUT = About(
     classes=OBSERVATIONS,
     images=224316,
     modality="chest_xray",
-    licence="Stanford University Dataset Research Use Agreement: research only, no redistribution",
+    licence="Stanford University Dataset Research Use Agreement: read it where you apply",
     citation="Irvin et al., CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison, "
     "AAAI 2019, arXiv:1901.07031",
     url="https://stanfordmlgroup.github.io/competitions/chexpert/",

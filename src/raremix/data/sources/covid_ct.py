@@ -1,6 +1,6 @@
 """COVID-CT: CT slices taken from articles, with and without findings of COVID-19.
 
-Zhao et al., "COVID-CT-Dataset: a CT scan dataset about COVID-19", https://arxiv.org/abs/2003.13865; files:
+Yang et al., "COVID-CT-Dataset: a CT scan dataset about COVID-19", https://arxiv.org/abs/2003.13865; files:
 https://github.com/UCSD-AI4H/COVID-CT.
 """
 
@@ -28,8 +28,8 @@ ABOUT = About(
     classes=("non-COVID", "COVID"),
     images=746,
     modality="ct",
-    licence="none stated; copyright of the images stays with the authors and publishers of the articles",
-    citation="Zhao et al., COVID-CT-Dataset: a CT scan dataset about COVID-19, arXiv:2003.13865 (2020)",
+    licence="none for the images, which are figures of articles: ask who holds the rights",
+    citation="Yang, He, Zhao et al., COVID-CT-Dataset: a CT scan dataset about COVID-19, arXiv:2003.13865 (2020)",
     url="https://github.com/UCSD-AI4H/COVID-CT",
     access="open",
     layout="""\

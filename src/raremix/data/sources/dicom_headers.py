@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 
 from raremix.core import files
+from raremix.core.errors import ReadError
+from raremix.core.tables import read_parquet
 from raremix.core.types import Progress
 from raremix.data.readers import read_dicom_header
 
@@ -140,8 +142,8 @@ def _stamp(path: Path, *, key: bytes) -> str:
 def _read_index(path: Path) -> dict[str, Header]:
     # The index only saves time: one that cannot be read is made again.
     try:
-        frame = pl.read_parquet(path, columns=list(_SCHEMA))
-    except (OSError, pl.exceptions.PolarsError):
+        frame = read_parquet(path, columns=list(_SCHEMA))
+    except ReadError:
         return {}
     rows: list[dict[str, Any]] = frame.to_dicts()
     return {row.pop("stamp"): Header(**row) for row in rows}

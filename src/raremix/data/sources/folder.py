@@ -87,6 +87,11 @@ class Folder:
                 paths += images
                 labels += [classes.index(folder.name)] * len(images)
                 splits += [split] * len(images)
+            if split is not None and split not in splits:
+                raise ManifestError(
+                    f"the folder {top.name} of {root} holds no images: add some; or remove it, and a {split} split is "
+                    "made of the others"
+                )
         counts = np.bincount(np.array(labels, dtype=np.int64), minlength=len(classes))
         empty = [classes[k] for k in np.flatnonzero(counts == 0)]
         if empty:

@@ -3,13 +3,12 @@
 Yang et al., "MedMNIST v2", Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
 """
 
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -23,6 +22,7 @@ from raremix.data.digests import with_digests
 from raremix.data.guards import check
 from raremix.data.manifest import NAMED, Card, Manifest, listed, read_frame
 from raremix.data.sources.about import About
+from raremix.data.sources.arrays import BROKEN, Claim, open_array
 from raremix.data.sources.assemble import SPLIT_NAMES, assemble, one_hot
 from raremix.data.sources.download import download
 from raremix.data.sources.medmnist_sets import SETS, SIZES, Facts, refuse_volumes
@@ -58,17 +58,8 @@ size = 64                    # 28, 64, 128 or 224""",
     "resplit = true splits them anew and leaves the test set.",
 )
 _MAX_SIDE = 1024
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
+# TissueMNIST, the largest set, has 236,386 images; ChestMNIST 14 labels for each.
+_MAX_IMAGES, _MAX_COLUMNS = 1 << 24, 1 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,12 +179,8 @@ def file_name(name: str, size: int) -> str:
     return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
 
 
-@runtime_checkable
-class _Bytes(Protocol):
-    def read(self, size: int = ..., /) -> bytes: ...
-
-
 def _labels(path: Path) -> dict[str, np.ndarray]:
+    """Return the labels of every part, of which there is one row for each of its images."""
     labels = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -206,52 +193,56 @@ def _labels(path: Path) -> dict[str, np.ndarray]:
                     f"{path.name} has no array {listed(missing)}: expected the arrays of a MedMNIST file"
                 )
             for part in PARTS:
-                with archive.open(f"{part}_labels.npy") as file:
-                    shape, kind = _header(file)
-                    if kind.kind not in "iu" or not 1 <= len(shape) <= 2 or int(np.prod(shape)) > 1 << 28:
+                with open_array(archive, f"{part}_images") as (claim, _):
+                    count = _count_images(claim, path=path, part=part)
+                with open_array(archive, f"{part}_labels") as ((shape, kind), file):
+                    is_table = 1 <= len(shape) <= 2 and prod(shape) <= _MAX_COLUMNS * max(count, 1)
+                    if kind.kind not in "iu" or not is_table:
                         raise ManifestError(
                             f"{path.name}: {part}_labels holds {kind} of shape {shape}, expected whole numbers"
                         )
-                    flat = np.frombuffer(file.read(int(np.prod(shape)) * kind.itemsize), dtype=kind)
-                    labels[part] = flat.reshape(shape[0], -1).astype(np.int64)
-    except _BROKEN as error:
+                    if shape[0] != count:
+                        raise ManifestError(
+                            f"{path.name}: {count} {part} images and {shape[0]} {part} labels, expected one each"
+                        )
+                    flat = np.frombuffer(file.read(prod(shape) * kind.itemsize), dtype=kind)
+                    labels[part] = flat.reshape(shape[0], -1 if shape[0] else 1).astype(np.int64)
+    except BROKEN as error:
         raise ReadError(path.name, f"is not a readable .npz ({error}): fetch it again") from None
     return labels
+
+
+def _count_images(claim: Claim, *, path: Path, part: str) -> int:
+    """Return how many images a part claims, if it can be unpacked."""
+    shape, kind = claim
+    if (len(shape) == 4 and shape[1] == shape[2] == shape[3]) or len(shape) == 5:
+        raise ManifestError(
+            f"{path.name}: {part}_images holds volumes of shape {shape[1:]}, expected images: "
+            f"raremix reads the two-dimensional sets of MedMNIST"
+        )
+    is_picture = len(shape) == 3 or (len(shape) == 4 and shape[3] in {1, 3})
+    if kind != np.uint8 or not is_picture or not 1 <= min(shape[1:3]) <= max(shape[1:3]) <= _MAX_SIDE:
+        raise ManifestError(
+            f"{path.name}: {part}_images holds {kind} of shape {shape}, "
+            "expected uint8 of shape (n, H, W) or (n, H, W, 3)"
+        )
+    if shape[0] > _MAX_IMAGES:
+        raise ManifestError(f"{path.name}: {shape[0]:,} {part} images, expected at most {_MAX_IMAGES:,}")
+    return shape[0]
 
 
 def _images(path: Path, part: str) -> Iterator[np.ndarray]:
     """Yield the images of a part one by one, in the memory of one."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{part}_images.npy") as file:
-            shape, kind = _header(file)
-            if (len(shape) == 4 and shape[1] == shape[2] == shape[3]) or len(shape) == 5:
-                raise ManifestError(
-                    f"{path.name}: {part}_images holds volumes of shape {shape[1:]}, expected images: "
-                    f"raremix reads the two-dimensional sets of MedMNIST"
-                )
-            square = len(shape) in {3, 4} and max(shape[1:3]) <= _MAX_SIDE and (len(shape) == 3 or shape[3] in {1, 3})
-            if kind != np.uint8 or not square:
-                raise ManifestError(
-                    f"{path.name}: {part}_images holds {kind} of shape {shape}, "
-                    "expected uint8 of shape (n, H, W) or (n, H, W, 3)"
-                )
-            nbytes = int(np.prod(shape[1:]))
+        with zipfile.ZipFile(path) as archive, open_array(archive, f"{part}_images") as ((shape, _), file):
+            nbytes = prod(shape[1:])
             for _ in range(shape[0]):
                 data = file.read(nbytes)
                 if len(data) != nbytes:
                     raise ReadError(path.name, f"{part}_images is truncated: fetch it again")
                 yield np.frombuffer(data, dtype=np.uint8).reshape(shape[1:])
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ReadError(path.name, f"is not a readable .npz ({error}): fetch it again") from None
-
-
-def _header(file: _Bytes) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, kind = read(file)
-    if fortran and len(shape) > 1:
-        raise ValueError("its arrays are stored in Fortran order")
-    return shape, kind
 
 
 def _unpack(path: Path, counts: Mapping[str, int], *, cache: Path, progress: Progress | None) -> Path:
@@ -263,17 +254,12 @@ def _unpack(path: Path, counts: Mapping[str, int], *, cache: Path, progress: Pro
     files.sweep(root.parent)
     total, done = sum(counts.values()), 0
     with files.atomic_folder(root) as draft:
-        for part, count in counts.items():
-            index = -1
+        for part in counts:
             for index, image in enumerate(_images(path, part)):
                 files.write_image(draft / part / f"{index:06d}.png", image)
                 done += 1
                 if progress is not None and (done % 256 == 0 or done == total):
                     progress("unpack images", done, total)
-            if index + 1 != count:
-                raise ManifestError(
-                    f"{path.name}: {index + 1} {part} images and {count} {part} labels, expected one each"
-                )
     return root
 
 

@@ -28,7 +28,7 @@ ABOUT = About(
     classes=(),
     images=160868,
     modality="chest_xray",
-    licence="PadChest Dataset Research Use Agreement: research only, no redistribution",
+    licence="PadChest Dataset Research Use Agreement: read it where you apply",
     citation="Bustos et al., PadChest: A large chest x-ray image dataset with multi-label annotated reports, "
     "Medical Image Analysis 66:101797 (2020)",
     url="https://bimcv.cipf.es/bimcv-projects/padchest/",

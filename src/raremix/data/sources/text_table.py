@@ -1,6 +1,7 @@
 """Read a table as text: CSV in any encoding and with any separator, packed by gzip or not, or Parquet."""
 
 import codecs
+import csv
 import gzip
 import io
 import re
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from raremix.core.errors import ConfigError, ManifestError, closest
+from raremix.core.errors import ConfigError, ManifestError, ReadError, closest
+from raremix.core.tables import read_csv_bytes
 from raremix.data.manifest import listed, read_frame
 
-# 112,120 rows of ChestX-ray14 take 8 MB; ten million rows about 1 GB.
-MAX_BYTES = 1 << 31
+_LONGEST_HEADER = 1 << 16
 _SECOND = re.compile(r"_duplicated_\d+$")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -69,6 +70,25 @@ def read_table(path: Path, *, encoding: str | None = None, separator: str = ",")
     return frame.rename(dict(zip(frame.columns, names, strict=True)))
 
 
+def read_header(path: Path) -> list[str]:
+    """Return the names of a CSV's columns, separated by comma or semicolon, without reading its rows.
+
+    Raises:
+        ManifestError: if the file cannot be read.
+
+    Example:
+        ``read_header(Path("train.csv"))[0]``
+    """
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            first = file.readline(_LONGEST_HEADER)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ManifestError(f"{path.name} cannot be read ({error}): restore the file") from None
+    line = first.decode("utf-8-sig", errors="replace").strip()
+    names = next(csv.reader([line], delimiter=";" if line.count(";") > line.count(",") else ","), [])
+    return [name.strip() for name in names]
+
+
 def need_columns(frame: pl.DataFrame, names: Sequence[str], *, table: str) -> None:
     """Refuse a table that lacks a column.
 
@@ -86,18 +106,9 @@ def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise ManifestError(f"{path}: no such table")
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as file:
-                data = file.read(MAX_BYTES + 1)
-        elif path.stat().st_size > MAX_BYTES:
-            raise ManifestError(f"{path.name} is larger than {MAX_BYTES >> 20:,} MiB: write it as Parquet")
-        else:
-            data = path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(f"{path.name} cannot be read ({error}): restore the file") from None
-    if len(data) > MAX_BYTES:
-        raise ManifestError(f"{path.name} unpacks to more than {MAX_BYTES >> 20:,} MiB: write it as Parquet")
-    return data
+        return read_csv_bytes(path)
+    except ReadError as error:
+        raise ManifestError(str(error)) from None
 
 
 def _is_utf8(data: bytes) -> bool:
