@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from raremix.core.errors import ConfigError, UnknownNameError, closest
 from raremix.core.registry import look_up
+from raremix.core.toml import parse_toml
 
 T = TypeVar("T")
 Table = dict[str, Any]
@@ -28,10 +29,10 @@ def read_toml(path: Path) -> Table:
         ConfigError: if it is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None

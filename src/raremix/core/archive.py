@@ -9,7 +9,7 @@ import re
 import stat
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from raremix.core import files
@@ -73,6 +73,9 @@ def _members(opened: zipfile.ZipFile, name: str, *, max_bytes: int) -> list[zipf
         if member.file_size > _BLOCK and member.file_size > MAX_RATIO * max(1, member.compress_size):
             raise ReadError(name, f"holds {member.filename!a}, which unpacks more than {MAX_RATIO}-fold: a bomb")
         seen.add(member.filename.casefold())
+    for member in members:
+        if any(parent.as_posix() in seen for parent in PurePosixPath(member.filename.casefold()).parents):
+            raise ReadError(name, f"holds {member.filename!a} within a file of that name: do not use it")
     total = sum(member.file_size for member in members)
     if total > max_bytes:
         raise ReadError(name, f"unpacks to {total:,} bytes, expected at most {max_bytes:,}: unpack it yourself")

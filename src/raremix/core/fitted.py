@@ -14,7 +14,8 @@ import polars as pl
 from jaxtyping import Bool, Int
 
 from raremix.core import files
-from raremix.core.errors import CorruptError
+from raremix.core.errors import CorruptError, ReadError
+from raremix.core.tables import read_parquet
 
 FITTED_ON = "fitted_on.parquet"
 """The file in which a fitted thing's folder keeps the rows."""
@@ -90,8 +91,8 @@ def read_fitted(folder: Path) -> dict[str, FittedOn] | None:
     if not path.is_file():
         return None
     try:
-        table = pl.read_parquet(path, columns=["used_as", "key"]).sort("key")
+        table = read_parquet(path, columns=["used_as", "key"]).sort("key")
         parts = table.partition_by("used_as", as_dict=True)
         return {str(use): FittedOn(keys=part["key"].cast(pl.Int64).to_numpy()) for (use,), part in parts.items()}
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (ReadError, pl.exceptions.PolarsError) as error:
         raise CorruptError(f"{path} is damaged ({error}): restore it, or fit again") from None

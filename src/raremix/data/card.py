@@ -1,13 +1,13 @@
 """The card of a data set: name, task, classes, licence, source, citation."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from raremix.core import files
-from raremix.core.errors import ManifestError, UnknownNameError
+from raremix.core.errors import CorruptError, ManifestError, UnknownNameError
+from raremix.core.toml import parse_toml
 from raremix.core.types import Task
 from raremix.data.naming import listed
 
@@ -60,8 +60,7 @@ class Card:
         """Read a card from JSON or TOML.
 
         Raises:
-            ManifestError: if a key is unknown or missing.
-            CorruptError: if the file is not JSON.
+            ManifestError: if a key is unknown or missing, or the file is not JSON or TOML.
         """
         return make_card(read_facts(path), path)
 
@@ -75,14 +74,16 @@ def read_facts(path: Path) -> dict[str, Any]:
 
     Raises:
         ManifestError: if it is not such a table.
-        CorruptError: if it is not JSON.
     """
     if path.suffix == ".toml":
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeError, OSError) as error:
+            return parse_toml(path)
+        except (ValueError, OSError) as error:
             raise ManifestError(f"{path}: expected a TOML table: {error}") from None
-    value = files.read_json(path)
+    try:
+        value = files.read_json(path)
+    except CorruptError as error:
+        raise ManifestError(str(error)) from None
     if not isinstance(value, dict):
         raise ManifestError(f"{path}: expected a table with name, task and classes, got a {type(value).__name__}")
     return value
@@ -112,4 +113,6 @@ def make_card(facts: Mapping[str, Any], path: Path) -> Card:
         raise ManifestError(
             f"{path}: expected text, and for classes a list of text: look at {listed(wrong or ['classes'])}"
         )
+    if facts["task"] not in get_args(Task):
+        raise UnknownNameError(f"task in {path.name}", facts["task"], get_args(Task))
     return Card(**{**facts, "classes": tuple(classes)})

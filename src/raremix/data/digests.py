@@ -10,6 +10,7 @@ import polars as pl
 
 from raremix.core import files
 from raremix.core.errors import ReadError
+from raremix.core.tables import read_parquet
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
 from raremix.data.quarantine import Reasons, refuse_unreadable
@@ -98,8 +99,8 @@ def _stamp(path: Path) -> str:
 def _read_index(path: Path) -> dict[str, str]:
     # The index only saves time: one that cannot be read is made again.
     try:
-        frame = pl.read_parquet(path, columns=["stamp", "sha256"])
-    except (OSError, pl.exceptions.PolarsError):
+        frame = read_parquet(path, columns=["stamp", "sha256"])
+    except ReadError:
         return {}
     return dict(zip(frame["stamp"].to_list(), frame["sha256"].to_list(), strict=True))
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -18,11 +18,9 @@ import polars as pl
 from raremix.core.errors import GuardError, LeakageError, ManifestError, RaremixError, UnknownNameError
 from raremix.core.types import SPLITS
 from raremix.data.manifest import NAMED, TARGET, Manifest, listed, named_rows
+from raremix.data.quarantine import WAY_OUT
 
-Kind = Literal[
-    "missing_file", "split_group", "split_file", "synthetic_row", "held_out_parent", "test_only_class", "unreadable"
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["missing_file", "split_group", "split_file", "synthetic_row", "held_out_parent", "test_only_class"]
 
 _suspended: ContextVar[bool] = ContextVar("suspended", default=False)
 
@@ -125,7 +123,7 @@ def find_missing_files(manifest: Manifest) -> Finding | None:
                 "missing_file",
                 bad,
                 f"{bad.height} of {len(paths)} files are missing below {root}: {named_rows(bad, column=column)}",
-                "correct the folder, or remove the rows",
+                "correct the folder, or remove the rows" + (f"; {WAY_OUT}" if column == "path" else ""),
             )
     return None
 
@@ -229,7 +227,6 @@ _ERRORS: Mapping[Kind, type[ManifestError] | type[LeakageError] | type[GuardErro
     "synthetic_row": LeakageError,
     "held_out_parent": LeakageError,
     "test_only_class": GuardError,
-    "unreadable": ManifestError,
 }
 
 

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from raremix.core.errors import ReadError
 from raremix.core.types import Progress
 from raremix.data.readers import Reading, decode, fit_image, has_image_suffix, is_dicom, kind_of, read_bytes, read_start
+from raremix.data.sources.layout import files_below
 
 COLUMNS = ("file", "kind", "picture", "how", "why not")
 _SIDE, _GAP = 128, 4
@@ -20,11 +21,12 @@ def find_files(places: Sequence[Path]) -> list[Path]:
 
     Raises:
         ReadError: for a place that does not exist, or where no image is found at all.
+        ManifestError: for a folder that cannot be listed.
     """
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            files = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+            files = [place / name for name in files_below(place, root=place)]
             found += [path for path in files if has_image_suffix(path) or is_dicom(read_start(path))]
         elif place.exists():
             found.append(place)

@@ -1,5 +1,6 @@
 """The manifest: one row per image, with labels, group, split and origin."""
 
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from raremix.core import files
-from raremix.core.errors import ManifestError, TargetError, UnknownNameError
+from raremix.core.errors import ManifestError, ReadError, TargetError, UnknownNameError
+from raremix.core.tables import read_csv_bytes, read_parquet
 from raremix.core.types import SPLITS, Split
 from raremix.data.card import Card, make_card, read_facts
 from raremix.data.naming import NAMED, listed, named_rows
@@ -195,15 +197,22 @@ class Manifest:
                 f"expected card.json or card.toml beside {path.name}: write one with name, task and classes"
             )
         facts = read_facts(card_path)
-        written, masks = facts.pop("root", "."), facts.pop("mask_root", None)
-        types = {name: _DTYPES[kind] for name, kind in facts.pop("attributes", {}).items() if kind in _DTYPES}
-        frame = read_frame(path, types={**_TYPES, **types})
-        return cls(
-            frame=frame,
+        written, masks, kinds = facts.pop("root", "."), facts.pop("mask_root", None), facts.pop("attributes", {})
+        texts = (written, "" if masks is None else masks, *(kinds if isinstance(kinds, dict) else [kinds]))
+        if not all(isinstance(part, str) and "\0" not in part for part in texts):
+            raise ManifestError(f"{card_path}: expected text as root and mask_root, and a table of attributes")
+        types = {name: _DTYPES[str(kind)] for name, kind in kinds.items() if str(kind) in _DTYPES}
+        made = cls(
+            frame=read_frame(path, types={**_TYPES, **types}),
             card=make_card(facts, card_path),
             root=path.parent / written if root is None else root,
             mask_root=None if masks is None else path.parent / masks,
         )
+        # Arrays with a place for every id are made, so that a wild number would ask for all memory.
+        bad = made.frame.filter(pl.col("id") > max(_MOST, 64 * len(made)))
+        if bad.height:
+            raise ManifestError(f"{path.name}: ids are far larger than the {len(made)} rows: look at {named_rows(bad)}")
+        return made
 
 
 def read_frame(path: Path, *, types: Mapping[str, Any] | None = None, as_text: bool = False) -> pl.DataFrame:
@@ -221,11 +230,15 @@ def read_frame(path: Path, *, types: Mapping[str, Any] | None = None, as_text: b
         raise ManifestError(f"{path}: no such table")
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path)
+            frame = read_parquet(path)
             return frame.with_columns(pl.exclude(pl.Utf8).cast(pl.Utf8)) if as_text else frame
-        header = pl.read_csv(path, n_rows=0, infer_schema_length=0).columns
+        data = io.BytesIO(read_csv_bytes(path))
+        header = pl.read_csv(data, n_rows=0, infer_schema_length=0).columns
         known = {name: kind for name, kind in (types or {}).items() if name in header}
-        return pl.read_csv(path, infer_schema_length=0 if as_text else None, schema_overrides=known or None)
+        data.seek(0)
+        return pl.read_csv(data, infer_schema_length=0 if as_text else None, schema_overrides=known or None)
+    except ReadError as error:
+        raise ManifestError(str(error)) from None
     except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
         raise ManifestError(f"{path.name} is not a table that polars can read: {error}") from None
 
@@ -235,6 +248,7 @@ def _seen_from(folder: Path, place: Path) -> str:
     return (place.relative_to(folder) if place.is_relative_to(folder) else place).as_posix()
 
 
+_MOST = 1 << 24
 _TYPES: dict[str, Any] = {name: pl.Utf8 for name in RESERVED if name != "id"} | {"id": pl.Int64}
 _DTYPES: dict[str, Any] = {str(kind): kind for kind in (pl.Utf8(), pl.Int64(), pl.Float64(), pl.Boolean())}
 

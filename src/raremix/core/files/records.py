@@ -94,7 +94,7 @@ def read_json(path: Path) -> Any:
         text = path.read_bytes()
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not JSON ({error}): delete it, or restore it") from None
 
 

@@ -257,9 +257,11 @@ def _encoding(dataset: Any) -> str:
 
 def _to_bytes(frame: np.ndarray, dataset: Any) -> UInt8[np.ndarray, "H W 3"]:
     """Return a colour frame in 8 bit."""
-    bits = int(dataset.BitsAllocated)
+    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    if bits == 8:
+        return frame.astype(np.uint8)
     full = (1 << bits) - 1
-    return frame.astype(np.uint8) if bits == 8 else np.floor(frame * (255 / full) + 0.5).astype(np.uint8)
+    return np.floor(frame.clip(0, full) * (255 / full) + 0.5).astype(np.uint8)
 
 
 def _colour_words(colour: str) -> tuple[str, ...]:

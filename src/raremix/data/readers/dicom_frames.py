@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from raremix.core.errors import ReadError
 from raremix.data.readers.jpeg_lossless import decode_lossless
-from raremix.data.readers.limits import damaged, inflate
+from raremix.data.readers.limits import damaged, inflate, require_few_scans
 
 _JPEG = "1.2.840.10008.1.2.4."
 _LOSSLESS = {_JPEG + "57", _JPEG + "70"}
@@ -149,7 +149,10 @@ def _check_stream(stream: bytes, dataset: Any, *, name: str) -> None:
                 f"{' x '.join(map(str, expected))}"
             ),
         )
-    if bits > 8 and PLUGINS.get(str(dataset.file_meta.TransferSyntaxUID)) == "pillow":
+    is_lossy = PLUGINS.get(str(dataset.file_meta.TransferSyntaxUID)) == "pillow"
+    if is_lossy:
+        require_few_scans(stream, name=name)
+    if is_lossy and bits > 8:
         raise ReadError(name, f"is lossy JPEG with {bits} bits, which cannot be decoded here: convert it to JPEG 2000")
 
 

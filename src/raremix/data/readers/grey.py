@@ -46,7 +46,8 @@ def render(
         # Values of several frames are compared as measured: each frame may have a rescale of its own.
         values = values if place is None else values[place]
         padding, place = np.zeros_like(values, dtype=bool), None
-        values = np.maximum(values, modality(frame, dataset, number + offset)[0])
+        # The largest that is known: NaN in one frame says nothing about the others.
+        values = np.fmax(values, modality(frame, dataset, number + offset)[0])
     shown, said = voi(values, np.isfinite(values) & ~padding, dataset, number, window)
     words = [*words, said]
     if not np.isfinite(shown).any():

@@ -14,6 +14,9 @@ MAX_PIXELS = 1 << 26
 MAX_BYTES = 1 << 29
 # An hour of ultrasound has fewer frames; a header that claims more is damaged or hostile.
 MAX_FRAMES = 1 << 17
+# Each scan of a progressive JPEG goes over the whole image, 0.06 s at 64 Mpx; encoders write about ten.
+MAX_SCANS = 64
+_SCAN = b"\xff\xda"
 # What a packed DICOM file may unpack to: 32 MiB, or 32 times its own size; images rarely shrink to a tenth.
 MAX_UNPACKED, MAX_RATIO = 1 << 25, 32
 # Unpacking in steps of this size keeps a bomb from being held twice.
@@ -49,8 +52,11 @@ def read_bytes(path: Path, *, name: str | None = None, sha256: str | None = None
 
 
 def read_start(path: Path, *, size: int = 132) -> bytes:
-    """Return the first bytes of a file, which tell what it is; none if it cannot be read."""
+    """Return the first bytes of a file, which tell what it is; none if it cannot be read, or is a pipe or device."""
     try:
+        # Opening a pipe waits for somebody to write into it.
+        if not S_ISREG(path.stat().st_mode):
+            return b""
         with path.open("rb") as file:
             return file.read(size)
     except (OSError, ValueError):
@@ -72,6 +78,22 @@ def require_size(name: str, *, width: int, height: int, max_pixels: int) -> None
         raise ReadError(name, f"{width} x {height} pixels, expected at most {max_pixels:,} in all: shrink the image")
     if width <= 0 or height <= 0:
         raise ReadError(name, f"the image is empty ({width} x {height} pixels): remove its row")
+
+
+def require_few_scans(data: bytes, *, name: str) -> None:
+    """Refuse a JPEG that a decoder would go over for minutes.
+
+    The marker cannot stand among coded pixels, where 255 is followed by 0.
+
+    Raises:
+        ReadError: naming the number of scans and the limit.
+
+    Example:
+        >>> require_few_scans(b"\\xff\\xda" * 10, name="x")
+    """
+    scans = data.count(_SCAN)
+    if scans > MAX_SCANS:
+        raise ReadError(name, f"a JPEG of {scans:,} scans, expected at most {MAX_SCANS}: save it again")
 
 
 def inflate(data: bytes | memoryview, *, name: str, limit: int | None = None) -> bytes:

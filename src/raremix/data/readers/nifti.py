@@ -81,7 +81,8 @@ def decode_nifti(
         chosen = stored if number is None else stored.take([number], axis=axis)
         slope, intercept = header.get_slope_inter()
         rescale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-        values = (chosen.astype(np.float64) * rescale[0] + rescale[1]).max(axis=axis)
+        # The largest that is known: NaN in one slice says nothing about the others.
+        values = np.fmax.reduce(chosen.astype(np.float64) * rescale[0] + rescale[1], axis=axis)
         low, high, words = _range(values, stored, rescale, header, reading.window)
         shown = ((values - low) / max(high - low, 1e-300)).clip(0, 1)
         if not np.isfinite(shown).any():

@@ -11,7 +11,8 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 
 from raremix.core.errors import ReadError
 from raremix.data.readers.fit import Fitted, Pixels, Resize, fit_image, fit_picture
-from raremix.data.readers.limits import damaged, require_size
+from raremix.data.readers.limits import damaged, require_few_scans, require_size
+from raremix.data.readers.quiet import unlogged
 
 PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
@@ -24,6 +25,8 @@ PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
 
 # A reduced JPEG keeps at least this many pixels for each pixel of the result, so that averaging still sees the image.
 _OVERSAMPLING = 2
+# Up to how many images of a TIFF are counted.
+_COUNTED = 64
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _BITS_PER_SAMPLE = 258
@@ -42,6 +45,7 @@ class Raster:
     notes: tuple[str, ...] = ()
 
 
+@unlogged()
 def decode_raster(data: bytes, *, name: str, max_pixels: int, keep_alpha: bool = False) -> Raster:
     """Decode a PNG, JPEG, TIFF or BMP file.
 
@@ -69,6 +73,7 @@ def decode_raster(data: bytes, *, name: str, max_pixels: int, keep_alpha: bool =
         return Raster(pixels=pixels, notes=_notes(image, orientation=orientation))
 
 
+@unlogged()
 def fit_raster(
     data: bytes,
     *,
@@ -131,13 +136,28 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> ImageFile.ImageFile:
     try:
         image = plugin(io.BytesIO(data))
         width, height = image.size
-        frames = getattr(image, "n_frames", 1) if plugin is TiffImagePlugin.TiffImageFile else 1
+        frames = _count_images(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
     except Exception as error:  # noqa: BLE001
         raise damaged(name, error, header=True) from None
     require_size(name, width=width, height=height, max_pixels=max_pixels)
     if frames > 1:
-        raise ReadError(name, f"holds {frames} images, expected one: save each as a file of its own")
+        many = f"more than {frames - 1}" if frames > _COUNTED else str(frames)
+        raise ReadError(name, f"holds {many} images, expected one: save each as a file of its own")
+    if plugin is JpegImagePlugin.JpegImageFile:
+        require_few_scans(data, name=name)
     return image
+
+
+def _count_images(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Count a TIFF's images, up to one more than a limit: for all of many, Pillow takes time with their square."""
+    if not image.is_animated:
+        return 1
+    for number in range(1, _COUNTED + 1):
+        try:
+            image.seek(number)
+        except EOFError:
+            return number
+    return _COUNTED + 1
 
 
 @contextmanager

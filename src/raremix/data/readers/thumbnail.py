@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from raremix.data.readers.limits import MAX_PIXELS
+from raremix.data.readers.limits import MAX_PIXELS, require_few_scans
+from raremix.data.readers.quiet import unlogged
 
 
+@unlogged()
 def draft_thumbnail(
     data: bytes, *, side: int
 ) -> tuple[UInt8[np.ndarray, "{side} {side}"], tuple[int, int], str] | None:
@@ -26,6 +28,7 @@ def draft_thumbnail(
         (width, height), mode = image.size, image.mode
         if not 0 < width * height <= MAX_PIXELS:
             return None
+        require_few_scans(data, name="")
         image.draft("L", (2 * side, 2 * side))
         image.load()
         # Most files have no EXIF block, and looking into an empty one takes longer than the rest of this function.
