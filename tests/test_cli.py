@@ -5,13 +5,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import timm
 
 from raremix import cli
 from raremix.core import files
+from raremix.models import load_classifier
 from raremix.study import read_study
+from raremix.study.apply import probabilities_of
 
 STUDY = """
 [study]
@@ -226,13 +229,16 @@ def test_predict_scores_every_image(run: Run, place: Path, tmp_path: Path) -> No
 
 
 def test_predict_agrees_with_the_study(run: Run, place: Path, tmp_path: Path) -> None:
-    kept = pl.read_parquet(classifier(place).parent / "predictions.parquet").filter(pl.col("split") == "test")
-    folder = Path(phantom_table(place)["file"][0]).parent
-    run("predict", classifier(place), folder, "-o", tmp_path / "scores.parquet")
+    """The study keeps scores as trained; predict shifts them, by what the card says, to what images are like."""
+    folder = classifier(place)
+    kept = pl.read_parquet(folder.parent / "predictions.parquet").filter(pl.col("split") == "test")
+    run("predict", folder, Path(phantom_table(place)["file"][0]).parent, "-o", tmp_path / "scores.parquet")
     scores = pl.read_parquet(tmp_path / "scores.parquet")
-    name = next(c for c in scores.columns if c not in {"path", "decision"})
-    ours = scores[name].gather(kept["id"]).to_numpy()
-    assert ours == pytest.approx(kept[f"score:{name}"].to_numpy(), abs=1e-5)
+    names = [c for c in scores.columns if c not in {"path", "decision"}]
+    card = load_classifier(folder)[1]
+    logits = np.log(kept.select(f"score:{name}" for name in names).to_numpy().astype(np.float64)) * card.temperature
+    ours = scores.select(names)[kept["id"].to_list()].to_numpy()
+    assert ours == pytest.approx(probabilities_of(card, logits, prevalence={}), abs=1e-4)
 
 
 def test_evaluate_measures_with_intervals(run: Run, place: Path, tmp_path: Path) -> None:

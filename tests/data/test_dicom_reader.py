@@ -44,6 +44,22 @@ def test_window_by_hand() -> None:
     np.testing.assert_array_equal(grey(wide), grey(data))
 
 
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4"])
+def test_every_depth_and_sign(kind: str) -> None:
+    """The four ends and middles of a type's range, by a window over all of it, by its own range, and as stored."""
+    ends = np.iinfo(kind)
+    values = np.array([[ends.min, ends.min + 1, ends.max - 1, ends.max]], dtype=kind)
+    full, width = (255 if values.itemsize == 1 else 65535), float(ends.max) - float(ends.min)
+    expected = np.floor((values.astype(np.float64) - float(ends.min)) / width * full + 0.5)
+    for reading in ({"window": "range"}, {"window": "stored"}):
+        np.testing.assert_array_equal(grey(dicom(values), **reading), expected)
+    # Fewer bits than are allocated, with the sign in the highest of them.
+    if values.itemsize == 2:
+        narrow = np.array([[-2048, 2047]] if ends.min else [[0, 4095]], dtype=kind)
+        twelve = dicom(narrow, BitsStored=12, HighBit=11)
+        np.testing.assert_array_equal(grey(twelve, window="stored"), [[0, 65535]])
+
+
 def test_other_functions_by_hand() -> None:
     sigmoid = dicom(CT, WindowCenter=1000, WindowWidth=800, VOILUTFunction="SIGMOID")
     np.testing.assert_allclose(grey(sigmoid) / 65535, 1 / (1 + np.exp(-4 * (CT - 1000.0) / 800)), atol=1 / 65535)
@@ -109,6 +125,16 @@ def test_frames_by_policy() -> None:
         decode_image(data, name="x", reading=Reading(frames=5))
 
 
+def test_what_is_unknown_in_one_frame_is_taken_from_another() -> None:
+    unknown = np.nan
+    rows = [[unknown, 1.0, unknown, 0.0], [2.0, unknown, unknown, 0.0], [0.0, 0.0, unknown, 0.0]]
+    frames = np.array(rows, dtype=np.float32)[:, None]
+    single = pydicom.dcmread(io.BytesIO(dicom(np.zeros((3, 1, 4), dtype=np.uint32))))
+    del single.PixelData, single.BitsStored, single.HighBit, single.PixelRepresentation
+    single.FloatPixelData = frames.tobytes()
+    np.testing.assert_array_equal(grey(saved(single), frames="max"), [[65535, 32768, 0, 0]])
+
+
 def test_each_frame_has_its_own_rescale() -> None:
     frames = np.array([[[10, 19]], [[10, 19]]], dtype=np.uint16)
     per_frame = []
@@ -137,6 +163,9 @@ def test_colours() -> None:
     np.testing.assert_array_equal(decode_image(planar, name="x"), colours)
     wide = decode_image(dicom(colours.astype(np.uint16) * 257), name="x")
     np.testing.assert_array_equal(wide, colours)
+    # 12 of 16 bits: 4095 is full colour.
+    twelve = np.floor(colours * (4095 / 255) + 0.5).astype(np.uint16)
+    np.testing.assert_array_equal(decode_image(dicom(twelve, BitsStored=12, HighBit=11), name="x"), colours)
     # PS3.3, C.7.6.3.1.2: Y = Cb = Cr = 128 is grey; Cr above it is red.
     ybr = np.array([[[128, 128, 128], [81, 90, 240]]], dtype=np.uint8)
     turned = decode_image(dicom(ybr, PhotometricInterpretation="YBR_FULL"), name="x")

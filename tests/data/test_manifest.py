@@ -191,7 +191,7 @@ def test_read_refuses(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such table"):
         Manifest.read(tmp_path / "m.csv")
     (tmp_path / "m.parquet").write_bytes(b"PAR1 no such thing")
-    with pytest.raises(ManifestError, match="not a table"):
+    with pytest.raises(ManifestError, match="not a whole Parquet table"):
         Manifest.read(tmp_path / "m.parquet")
     with pytest.raises(ManifestError, match=r"\.parquet or \.csv"):
         Manifest(frame=frame(), card=CARD, root=tmp_path).write(tmp_path / "m.xlsx")

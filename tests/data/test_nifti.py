@@ -48,6 +48,13 @@ def test_planes_and_sides(packed: bool) -> None:
     np.testing.assert_array_equal(grey(data, frames="max"), grey(data, frames=3))
 
 
+def test_what_is_unknown_in_one_slice_is_taken_from_another() -> None:
+    volume = VOLUME.astype(np.float32)
+    whole = grey(nifti(volume), frames="max")
+    volume[..., 1] = np.nan
+    np.testing.assert_array_equal(grey(nifti(volume), frames="max"), whole)
+
+
 def test_the_header_tells_the_orientation() -> None:
     """The same volume stored from left to right, back to front and feet to head turned round looks the same."""
     turned = np.ascontiguousarray(VOLUME[::-1, :, ::-1])

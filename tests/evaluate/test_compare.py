@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from raremix.core.errors import DataError, UnknownNameError
+from raremix.core.errors import ConfigError, DataError, UnknownNameError
 from raremix.evaluate import METRICS, compare, score
+from raremix.evaluate.metrics import PROBABILITY_FAMILIES
 from raremix.evaluate.seeds import Spread, deviations, seed_draws, spread
 
 
@@ -20,12 +21,29 @@ def run(study, a=None, b=None, **options):
     return compare(study.targets, study.a if a is None else a, study.b if b is None else b, **settings)
 
 
+RANKING = [name for name, metric in METRICS.items() if metric.ideal is None]
+
+
 def numbers(found) -> tuple:
     return found.effect, found.low, found.high, found.p, found.probability_better
 
 
+def test_what_is_best_in_the_middle_ranks_nothing(study) -> None:
+    for metric in ("calibration_slope", "calibration_intercept"):
+        with pytest.raises(ConfigError, match=r"neither more nor less of it is better.*take brier"):
+            run(study, metric=metric)
+
+
+def test_probabilities_move_metrics_of_probabilities_alone(study) -> None:
+    halves = np.full_like(study.a, 0.5)
+    for metric in RANKING:
+        plain, other = run(study, metric=metric), run(study, metric=metric, probabilities_a=halves)
+        assert (plain.value_a != other.value_a) == (METRICS[metric].family in PROBABILITY_FAMILIES), metric
+        assert plain.value_b == other.value_b
+
+
 class TestInvariance:
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", RANKING)
     @pytest.mark.parametrize("combine", ["metric", "scores"])
     def test_exchanged_arms_mirror_everything(self, study, metric: str, combine) -> None:
         there = run(study, metric=metric, combine=combine)
@@ -33,7 +51,7 @@ class TestInvariance:
         assert numbers(back)[:4] == (-there.effect, -there.high, -there.low, there.p)
         assert back.probability_better == pytest.approx(1 - there.probability_better, abs=1e-12)
 
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", RANKING)
     def test_order_of_the_rows(self, study, metric: str) -> None:
         order = np.random.default_rng(0).permutation(len(study.groups))
         mixed = dataclasses.replace(

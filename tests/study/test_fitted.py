@@ -11,8 +11,10 @@ import pytest
 from raremix.core import files
 from raremix.core.errors import HeldOutError
 from raremix.core.fitted import FITTED_ON, write_fitted
+from raremix.data.digests import with_digests
 from raremix.data.manifest import Card, Manifest
-from raremix.study import feeds, jobs, parse_study, run_study
+from raremix.evaluate.decide import ValidationRows
+from raremix.study import feeds, jobs, parse_study, results, run_study, training
 from raremix.study.fitted import USES, check_fitted, fitted_facts, refuse_held_out, rows_of, told
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.run import plan_study
@@ -109,7 +111,7 @@ def test_a_study_records_what_saw_which_rows_and_trusts_no_other(tmp_path: Path)
     facts = files.read_json(folder / "result.json")
     facts["fitted_on"]["temperature"] |= rows_of(manifest, manifest.rows("test")).facts()
     files.write_json(folder / "result.json", facts)
-    files.seal(folder, jobs.RESULT_FILES)
+    files.seal(folder, results.RESULT_FILES)
     with pytest.raises(HeldOutError, match="temperature was fitted on"):
         run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
 
@@ -123,7 +125,7 @@ def test_a_classifier_that_is_fed_a_test_row_leaves_no_result(tmp_path: Path, mo
         ids[0] = prepared.manifest.rows("test")[0]
         return replace(feed, ids=ids)
 
-    monkeypatch.setattr(jobs, "make_feed", leaking)
+    monkeypatch.setattr(training, "make_feed", leaking)
     result = run_study(tiny(), runs=tmp_path / "runs", cache=tmp_path / "cache")
     (reason,) = result.failed.values()
     assert reason.startswith("classifier: 1 of")
@@ -142,6 +144,84 @@ def test_weights_of_a_classifier_that_saw_the_test_images_are_refused(tmp_path: 
     other = tiny(model=weights, data=data, study={"name": "s", "seeds": [0], "folds": 3})
     with pytest.raises(HeldOutError, match=r"arm.plain.model.weights \(\w+\) was fitted on \d+ of the"):
         plan_study(other, runs=tmp_path / "runs", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_synthetic_rows_of_a_generator_that_saw_held_out_images_are_refused(split: str, tmp_path: Path) -> None:
+    """The rows themselves are all in train; what their generator was fitted on stands in a folder beside them."""
+    splits = [*(["train"] * 8 + ["validation"] * 4 + ["test"] * 4), "train"]
+    for number in range(len(splits)):
+        files.write_image(tmp_path / "set" / f"{number}.png", np.full((8, 8, 1), 10 * number, dtype=np.uint8))
+    frame = pl.DataFrame(
+        {
+            "path": [f"{number}.png" for number in range(len(splits))],
+            "split": splits,
+            "target:a": [float(number % 2 == 0) for number in range(len(splits))],
+            "target:b": [float(number % 2) for number in range(len(splits))],
+            "origin": ["real"] * 16 + ["synthetic"],
+            "recipe": [None] * 16 + ['{"fitted_on": "generator"}'],
+        }
+    )
+    card = Card(name="t", task="binary", classes=("a", "b"))
+    whole = with_digests(Manifest(frame=frame, card=card, root=tmp_path / "set"), cache=tmp_path / "cache")
+    whole.write(tmp_path / "set" / "manifest.parquet")
+    seen = whole.rows(split)[:2]  # pyright: ignore[reportArgumentType]
+    write_fitted(tmp_path / "set" / "generator", {"train": rows_of(whole, seen)})
+    spec = tiny(data={"source": "manifest", "path": str(tmp_path / "set"), "size": 8})
+    if split == "train":
+        assert len(prepare(spec, cache=tmp_path / "cache").manifest) == 17
+        return
+    with pytest.raises(HeldOutError, match=rf"of the synthetic rows .* was fitted on 2 of the 4 {split} rows"):
+        prepare(spec, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_label_vectors_that_saw_held_out_images_are_refused(split: str, tmp_path: Path) -> None:
+    """Vectors of labels may be means of images' vectors; their folder says of which images, and a study looks there."""
+    manifest = prepare(tiny(), cache=tmp_path / "cache").manifest
+    folder = tmp_path / "vectors"
+    place = files.write_with(folder / "v.npy", lambda file: np.save(file, np.eye(2, 8, dtype=np.float32)))
+    head = {"name": "text", "vectors": str(place), "names": list(manifest.card.classes)}
+    spec = tiny(model={"name": "resnet10t", "stem": "standard", "head": head})
+    plan_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")  # from elsewhere: nothing is known of them
+    write_fitted(folder, {"train": rows_of(manifest, manifest.rows("train"))})
+    plan_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    write_fitted(folder, {"train": rows_of(manifest, manifest.rows(split)[:1])})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        HeldOutError, match=rf"arm.plain.model.head.vectors \(train\) was fitted on 1 of .* {split} rows"
+    ):
+        plan_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("left", ["the type", "the record"])
+def test_what_chooses_from_test_rows_leaves_no_result(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temperature and thresholds of a job that takes test rows for validation rows: each guard alone refuses them."""
+    real_rows, real_write = Manifest.rows, results.write_result
+
+    def mistaken(manifest: Manifest, split: Any = None) -> Any:
+        return real_rows(manifest, "test" if split == "validation" else split)
+
+    def lying(*, split: Any, **arrays: Any) -> ValidationRows:
+        return ValidationRows(split="validation", **arrays)
+
+    def leaking(*args: Any, **options: Any) -> Any:
+        *first, outputs = args
+        args = (*first, {**outputs, "validation": outputs["test"]})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Manifest, "rows", mistaken)
+            if left == "the type":
+                patch.setattr(results, "fitted_facts", lambda manifest, used: {})
+            else:
+                patch.setattr(results, "ValidationRows", lying)
+            return real_write(*args, **options)
+
+    monkeypatch.setattr(jobs, "write_result", leaking)
+    result = run_study(tiny(), runs=tmp_path / "runs", cache=tmp_path / "cache")
+    (reason,) = result.failed.values()
+    assert "test" in reason if left == "the type" else reason.startswith("moment: ")
+    assert not list(result.folder.glob("jobs/*/result"))
 
 
 def test_maps_that_were_kept_of_held_out_images_are_refused(tmp_path: Path) -> None:

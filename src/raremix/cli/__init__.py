@@ -30,13 +30,17 @@ from raremix.cli.console import (
     stopping,
     write_table,
 )
+from raremix.cli.curate import curate
 from raremix.cli.generator import generator
 from raremix.cli.inspect import inspect
 from raremix.cli.maps import maps
+from raremix.cli.predict import predict
+from raremix.cli.quality import quality
 from raremix.cli.recommend import recommend
 from raremix.cli.show import show
 from raremix.cli.sources import sources
 from raremix.cli.synthesize import synthesize
+from raremix.cli.translation import gate, hdm
 from raremix.core.errors import RaremixError, StoppedError, UsageError
 
 app = typer.Typer(
@@ -50,11 +54,16 @@ app = typer.Typer(
 app.add_typer(show)
 app.add_typer(sources)
 app.add_typer(generator)
+maps.command()(hdm)
+maps.command()(gate)
 app.add_typer(maps)
 app.command()(synthesize)
+app.command()(quality)
+app.command()(curate)
 app.command()(inspect)
 app.command()(audit)
 app.command()(recommend)
+app.command()(predict)
 
 
 @app.command()
@@ -216,36 +225,6 @@ def evaluate(
 
 
 @app.command()
-def predict(
-    classifier: Annotated[Path, typer.Argument(help="Folder of a trained classifier.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the scores go: .csv or .parquet.")] = Path(
-        "scores.csv"
-    ),
-    as_json: Json = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Score new images: one row per image with the calibrated score of each class and the decision.
-
-    raremix predict runs/demo/jobs/classical-seed0-1a2b3c4d/result/classifier new_images/ -o scores.csv
-    """
-    from raremix.models import load_classifier
-    from raremix.study.apply import find_images, predict_images
-
-    paths = find_images(images)
-    if output.suffix not in {".csv", ".parquet"}:
-        raise UsageError(f"--output {output}: expected .csv or .parquet")
-    if dry_run:
-        load_classifier(classifier)
-        emit(as_json, {"images": len(paths), "output": str(output)}, f"would score {len(paths)} images into {output}")
-        return
-    with progress_bars(quiet=as_json) as bars:
-        table = predict_images(classifier, paths, progress=bars("Predicting"))
-    write_table(output, table)
-    emit(as_json, {"images": len(paths), "output": str(output)}, f"{len(paths)} images scored: {output}")
-
-
-@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, for example runs/demo.")],
     as_json: Json = False,
@@ -266,7 +245,16 @@ def report(
 def list_(
     what: Annotated[
         Literal[
-            "runs", "mixers", "importance", "generators", "augmentations", "samplers", "losses", "sources", "metrics"
+            "runs",
+            "mixers",
+            "importance",
+            "generators",
+            "augmentations",
+            "samplers",
+            "losses",
+            "recipes",
+            "sources",
+            "metrics",
         ],
         typer.Argument(help="What to list."),
     ] = "runs",

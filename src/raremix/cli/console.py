@@ -105,6 +105,20 @@ def columns(label: str | None, group: str | None, on_unreadable: str | None = No
     return [f"data.{key}={json.dumps(value)}" for key, value in found.items() if value]
 
 
+def shares_by_name(texts: list[str] | None) -> dict[str, float]:
+    """Return NAME=SHARE options as a table."""
+    shares = {}
+    for text in texts or []:
+        name, equals, share = text.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise UsageError(f"{text!r}: expected CLASS=SHARE, for example melanoma=0.02")
+    return shares
+
+
 def write_table(path: Path, table: Any) -> None:
     from raremix.core import files
 

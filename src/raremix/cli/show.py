@@ -80,3 +80,58 @@ def mixes(
             err.print(f"{name} is {escape(said)}", soft_wrap=True)
     out.print(f"Gallery: [bold]{escape(str((output / 'gallery.html').resolve()))}[/]", soft_wrap=True)
     out.print("Use one in a study: raremix study DATA --set arm.mixup.mix=NAME", soft_wrap=True)
+
+
+@show.command(name="coverage")
+def coverage_(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
+        ),
+    ] = "phantom",
+    samplers: Annotated[
+        list[str] | None, typer.Option("--sampler", "-s", help="A sampler by name; may be given again. Default: all.")
+    ] = None,
+    settings: Set = None,
+    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
+    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Count what each sampler would show in an epoch: images per label, repeats, labels that go together.
+
+    raremix show coverage labels.csv --label diagnosis
+    raremix show coverage studies/nih_cxr14_64.toml -s balanced -s label_balanced
+    """
+    from rich.table import Table
+
+    from raremix.core.registry import look_up
+    from raremix.data.samplers import SAMPLERS
+    from raremix.study.coverage import sampler_coverage
+    from raremix.study.defaults import study_of
+    from raremix.study.prepare import cache_of, prepare
+
+    names = tuple(samplers or SAMPLERS)
+    for name in names:
+        look_up(SAMPLERS, name, kind="sampler")
+    spec = study_of(place, settings=[*columns(label, group), *(settings or [])])
+    with progress_bars(quiet=as_json) as bars:
+        prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
+    found = {name: sampler_coverage(spec, prepared, name) for name in names}
+    if as_json:
+        print_json({"coverage": found})
+        return
+    for name, facts in found.items():
+        table = Table("label", "images", "drawn", "different", title=f"{name}: an epoch of {facts['images']} draws")
+        for row in facts["labels"]:
+            table.add_row(*(escape(f"{value:g}" if isinstance(value, float) else str(value)) for value in row.values()))
+        out.print(table)
+        before, after = facts["labels_per_image"]
+        out.print(
+            f"{100 * facts['unseen']:.0f} % of the images are left out of an epoch; one comes {facts['most']} times at "
+            f"most; {before:.2f} labels an image, drawn {after:.2f}; {100 * facts['moved']:.1f} % of the draws show "
+            "labels together otherwise than the images do",
+            soft_wrap=True,
+        )
+    out.print("Use one in a study: raremix study DATA --set arm.baseline.sampler=NAME", soft_wrap=True)

@@ -12,12 +12,12 @@ step.
 
 where n_c counts the rows of the class, and then walk through that class's own shuffled rows, so that at every moment
 any two rows of a class have been visited equally often, give or take one. With several labels per row, a row belongs
-to each of its positive classes; rows without any positive label form one more class, "no finding".
+to each of its positive classes; rows without any positive label form one more class, "no finding". `LabelBalanced` is
+for several labels: it draws rows with all that they show, and keeps how labels go together.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,8 @@ from jaxtyping import Float, Int
 
 from raremix.core.errors import ConfigError
 from raremix.core.random import rng
+from raremix.data.label_balanced import LabelBalanced
+from raremix.data.shuffled import block, runs, walk
 
 # Classes are dealt in cycles of about this many positions; the probabilities are exact to half a position in a cycle.
 CYCLE = 1 << 16
@@ -70,7 +72,7 @@ class Natural:
 
     def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
         """Return the row of every position."""
-        return _walk(positions, count=len(self.targets), passes=1, memo=self._memo, slot=0, draw=self._order)
+        return walk(positions, count=len(self.targets), passes=1, memo=self._memo, slot=0, draw=self._order)
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
         return rng(self.seed, "shuffle", epoch).permutation(len(self.targets))
@@ -206,11 +208,12 @@ class Effective:
         return counts * (1 - self.beta) / (1 - self.beta ** np.maximum(counts, 1))
 
 
-SAMPLERS: Mapping[str, type[Natural] | type[Balanced] | type[Sqrt] | type[Effective]] = {
+SAMPLERS: Mapping[str, type[Natural] | type[Balanced] | type[Sqrt] | type[Effective] | type[LabelBalanced]] = {
     "natural": Natural,
     "balanced": Balanced,
     "sqrt": Sqrt,
     "effective": Effective,
+    "label_balanced": LabelBalanced,
 }
 
 
@@ -245,7 +248,7 @@ class _Deal:
             return self._stretch(int(asked[0]), int(asked[-1]) + 1)
         length = int(self.quota.sum())
         rows = np.empty(len(asked), dtype=np.int64)
-        for number, mine in _runs(asked // length):
+        for number, mine in runs(asked // length):
             places = self._cycle(number)
             label, rank = np.empty(length, dtype=np.int64), np.empty(length, dtype=np.int64)
             for c, place in enumerate(places):
@@ -255,7 +258,7 @@ class _Deal:
             for c in np.unique(label[offset]).tolist():
                 chosen = label[offset] == c
                 count = len(self.members[c])
-                found[chosen] = _walk(
+                found[chosen] = walk(
                     turns[chosen],
                     count=count,
                     passes=max(1, PASSES // count),
@@ -287,7 +290,7 @@ class _Deal:
         size = count * max(1, PASSES // max(count, 1))
         while start < stop:
             number, offset = divmod(start, size)
-            part = _block(self.memo, c, number, self._drawer(c))[offset : offset + stop - start]
+            part = block(self.memo, c, number, self._drawer(c))[offset : offset + stop - start]
             yield start, part
             start += len(part)
 
@@ -308,58 +311,13 @@ class _Deal:
         members = self.members[c]
         passes = max(1, PASSES // len(members))
 
-        def draw(block: int) -> Int[np.ndarray, " p"]:
-            stream = rng(self.seed, "shuffle", c, block)
+        def draw(number: int) -> Int[np.ndarray, " p"]:
+            stream = rng(self.seed, "shuffle", c, number)
             if passes == 1:
                 return stream.permutation(members)
             return stream.permuted(np.broadcast_to(members, (passes, len(members))), axis=1).reshape(-1)
 
         return draw
-
-
-def _walk(
-    turns: Int[np.ndarray, " m"],
-    *,
-    count: int,
-    passes: int,
-    memo: dict[Any, Any],
-    slot: int,
-    draw: Callable[[int], Int[np.ndarray, " p"]],
-) -> Int[np.ndarray, " m"]:
-    """Look turns up in blocks of shuffled passes; the last block is kept, since turns mostly follow one another."""
-    size = count * passes
-    asked = np.asarray(turns, dtype=np.int64)
-    rows = np.empty(len(asked), dtype=np.int64)
-    for number, mine in _runs(asked // size):
-        rows[mine] = _block(memo, slot, number, draw)[asked[mine] - number * size]
-    return rows
-
-
-def _block(
-    memo: dict[Any, Any], slot: int, number: int, draw: Callable[[int], Int[np.ndarray, " p"]]
-) -> Int[np.ndarray, " p"]:
-    known = memo.get(slot)
-    if known is None or known[0] != number:
-        known = (number, draw(number))
-        memo[slot] = known
-    return known[1]
-
-
-def _runs(numbers: Int[np.ndarray, " m"]) -> Iterator[tuple[int, slice | Int[np.ndarray, " r"]]]:
-    """Yield each number that occurs, in ascending order, with its places: a slice where they follow one another."""
-    if not len(numbers):
-        return
-    first, last = int(numbers[0]), int(numbers[-1])
-    if first == last and (numbers == first).all():
-        yield first, slice(0, len(numbers))
-        return
-    is_ordered = bool((numbers[1:] >= numbers[:-1]).all())
-    order = None if is_ordered else np.argsort(numbers, kind="stable")
-    found = numbers if order is None else numbers[order]
-    edges = [0, *(np.flatnonzero(found[1:] != found[:-1]) + 1).tolist(), len(found)]
-    for start, stop in pairwise(edges):
-        places = slice(start, stop)
-        yield int(found[start]), places if order is None else order[places]
 
 
 def _quota(probabilities: Float[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:

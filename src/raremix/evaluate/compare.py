@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from raremix.core.errors import DataError
+from raremix.core.errors import ConfigError, DataError
 from raremix.core.registry import look_up
 from raremix.core.types import Task
 from raremix.evaluate.bootstrap import Patients, patients, replicate
 from raremix.evaluate.decide import decide
-from raremix.evaluate.metrics import METRICS, mean_defined
+from raremix.evaluate.metrics import METRICS, PROBABILITY_FAMILIES, mean_defined
 from raremix.evaluate.rows import (
     OtherScores,
     OtherThresholds,
@@ -84,6 +84,8 @@ def compare(
     groups: np.ndarray,
     thresholds_a: Thresholds | None = None,
     thresholds_b: OtherThresholds | None = None,
+    probabilities_a: Scores | None = None,
+    probabilities_b: OtherScores | None = None,
     labels: Sequence[int] | None = None,
     paired_seeds: bool = False,
     combine: Combine = "metric",
@@ -104,6 +106,7 @@ def compare(
         task: what the columns mean.
         groups: the patient of each row, (N,).
         thresholds_a, thresholds_b: from validation, per class, per seed and class, or per seed, row and class.
+        probabilities_a, probabilities_b: what metrics of probabilities look at, where it is not the scores.
         labels: compare the mean over these classes (a tail class, a band) and not the overall value.
         paired_seeds: seed s of both arms shares more than a number (the same folds, say), so that both rise and fall
             together: the variance is then that of the seeds' differences. Sharing the initialisation is not enough, and
@@ -118,6 +121,7 @@ def compare(
         DataError: if the arms do not fit each other.
         TargetError: if the targets do not fit the task.
         UnknownNameError: if there is no such metric.
+        ConfigError: if more of the metric is not better.
 
     Example:
         >>> targets = np.tile(np.eye(2), (20, 1))
@@ -127,8 +131,12 @@ def compare(
         (0.5, True)
     """
     what = look_up(METRICS, metric, kind="metric")
+    check_ranks(metric)
     truth = checked_targets(targets, task=task)
     arms = [checked_scores(scores, like=truth) for scores in (scores_a, scores_b)]
+    if what.family in PROBABILITY_FAMILIES:
+        believed = (probabilities_a, probabilities_b)
+        arms = [a if p is None else checked_scores(p, like=truth) for a, p in zip(arms, believed, strict=True)]
     limits = [
         broadcast_thresholds(t, (len(a), a.shape[1], a.shape[2]))
         for a, t in zip(arms, (thresholds_a, thresholds_b), strict=True)
@@ -200,6 +208,23 @@ def compare(
         # both signs, so that exchanging the arms mirrors every replicate
         steps = np.concatenate([steps + aside, steps - aside])
     return _conclude(result, effect, steps, higher_is_better=what.higher_is_better)
+
+
+def check_ranks(metric: str) -> None:
+    """Refuse to choose or rank by a metric of which neither more nor less is better.
+
+    Raises:
+        ConfigError: naming metrics that rank probabilities.
+
+    Example:
+        >>> check_ranks("brier")
+    """
+    ideal = METRICS[metric].ideal
+    if ideal is not None:
+        raise ConfigError(
+            f"{metric} is best at {ideal:g}, so that neither more nor less of it is better: it cannot rank or choose; "
+            "take brier or log_loss"
+        )
 
 
 def _mixtures(S: int, combine: Combine) -> Float[np.ndarray, "U S"]:

@@ -21,8 +21,11 @@ from jaxtyping import Float
 
 from raremix.core.types import Task
 
-Family = Literal["counts", "ranking", "brier", "log_loss", "ece"]
+Family = Literal["counts", "ranking", "brier", "log_loss", "ece", "slope", "intercept"]
 Needs = Literal["rows", "positives", "negatives", "both"]
+
+PROBABILITY_FAMILIES: frozenset[Family] = frozenset({"brier", "log_loss", "ece", "slope", "intercept"})
+"""Families that look at probabilities as such, and not at what is decided or ranked by them."""
 
 ECE_BINS = 15
 """Guo et al. 2017."""
@@ -40,6 +43,7 @@ class Metric:
         family: what it is computed from.
         needs: what a class must have for it to be defined.
         higher_is_better: False for errors.
+        ideal: the value of right probabilities, where more is not better and less neither; such a metric ranks nothing.
         micro: in a multiclass task the overall value looks at all rows at once and is no mean over classes.
         proportion: per class it is a share of rows, so that a Wilson interval fits.
         lowest, highest: what it can be.
@@ -49,6 +53,7 @@ class Metric:
     family: Family
     needs: Needs
     higher_is_better: bool = True
+    ideal: float | None = None
     micro: bool = False
     proportion: bool = False
     lowest: float = 0.0
@@ -72,6 +77,12 @@ METRICS: dict[str, Metric] = {
     "brier": Metric(title="Brier score", family="brier", needs="rows", higher_is_better=False, micro=True, highest=2.0),
     "log_loss": Metric(
         title="Log loss", family="log_loss", needs="rows", higher_is_better=False, micro=True, highest=np.inf
+    ),
+    "calibration_slope": Metric(
+        title="Calibration slope", family="slope", needs="both", ideal=1.0, lowest=-np.inf, highest=np.inf
+    ),
+    "calibration_intercept": Metric(
+        title="Calibration intercept", family="intercept", needs="both", ideal=0.0, lowest=-np.inf, highest=np.inf
     ),
 }
 
@@ -224,11 +235,11 @@ def from_sums(name: Family, sums: Float[np.ndarray, "... C"], *, task: Task, K: 
     return np.concatenate([overall[..., None], per_class], axis=-1)
 
 
-def overall_ranking(per_class: Float[np.ndarray, "... K"], *, task: Task) -> Float[np.ndarray, "... K1"]:
-    """Put the overall AUROC or average precision before those of the classes.
+def with_overall(per_class: Float[np.ndarray, "... K"], *, task: Task) -> Float[np.ndarray, "... K1"]:
+    """Put the overall value before those of the classes: their mean, or for binary tasks that of the last.
 
     Example:
-        >>> overall_ranking(np.array([0.5, 1.0]), task="multiclass").tolist()
+        >>> with_overall(np.array([0.5, 1.0]), task="multiclass").tolist()
         [0.75, 0.5, 1.0]
     """
     return np.concatenate([_overall(per_class, task)[..., None], per_class], axis=-1)

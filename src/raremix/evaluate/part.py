@@ -115,13 +115,23 @@ class Part:
         claim: Claim,
         resamples: int,
         seed: int,
+        probabilities: Float[np.ndarray, "S N K"] | None = None,
     ) -> "Part":
         """Measure rows that have been checked and put in order."""
         who = patients(groups, truth)
         S, K = len(scores), truth.shape[1]
         called = decide(scores, task=task, thresholds=limits)
         units = [
-            reduce_predictions(truth, scores[s], called[s], task=task, metrics=metrics, group=who.index, G=who.count)
+            reduce_predictions(
+                truth,
+                scores[s],
+                called[s],
+                task=task,
+                metrics=metrics,
+                group=who.index,
+                G=who.count,
+                probabilities=None if probabilities is None else probabilities[s],
+            )
             for s in range(S)
         ]
         whole = [unit.under(np.ones((1, who.count))) for unit in units]

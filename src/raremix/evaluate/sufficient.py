@@ -20,12 +20,14 @@ from raremix.evaluate.metrics import (
     ECE_BINS,
     EPSILON,
     METRICS,
+    PROBABILITY_FAMILIES,
     Family,
     divide,
     from_counts,
     from_sums,
-    overall_ranking,
+    with_overall,
 )
+from raremix.evaluate.recalibration import RECALIBRATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +142,7 @@ class Sufficient:
             return {}
         unknown = {name: np.full(columns.shape[1], np.nan) for name in wanted}
         found = [unknown if step is None else step.under(columns, wanted=wanted) for step in self.steps]
-        return {
-            name: overall_ranking(np.stack([one[name] for one in found], axis=1), task=self.task) for name in wanted
-        }
+        return {name: with_overall(np.stack([one[name] for one in found], axis=1), task=self.task) for name in wanted}
 
     def values(self, totals: Mapping[Any, Float[np.ndarray, "r C"]]) -> dict[str, Float[np.ndarray, "r K1"]]:
         """Compute all other metrics from column sums: the overall value first, then one per class."""
@@ -152,6 +152,9 @@ class Sufficient:
             if family == "counts":
                 counts = totals[family].reshape(-1, self.K, 4)
                 result[name] = from_counts(name, counts, task=self.task)
+            elif family in RECALIBRATIONS:
+                cells = totals[family].reshape(-1, self.K, RECALIBRATIONS[family].cells)
+                result[name] = with_overall(RECALIBRATIONS[family].value(cells), task=self.task)
             elif family != "ranking":
                 result[name] = from_sums(family, totals[family], task=self.task, K=self.K)
         return result
@@ -171,6 +174,7 @@ def reduce_predictions(
     group: Int[np.ndarray, " N"],
     G: int,
     classes: Sequence[int] | None = None,
+    probabilities: Float[np.ndarray, "N K"] | None = None,
 ) -> Sufficient:
     """Reduce one set of predictions to what its metrics need.
 
@@ -183,6 +187,7 @@ def reduce_predictions(
         group: number of each row's patient, 0 to G - 1.
         G: number of patients.
         classes: classes whose rankings are wanted; None means all.
+        probabilities: what the metrics of probabilities look at, where that is not the scores.
     """
     families: list[Family] = list(dict.fromkeys(METRICS[name].family for name in metrics))
     gather = sparse.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(G, len(group)))
@@ -197,7 +202,18 @@ def reduce_predictions(
     return Sufficient(
         task=task,
         K=K,
-        sums={f: gather @ columns(f, targets, scores, called, task=task) for f in families if f != "ranking"},
+        sums={
+            f: gather
+            @ columns(
+                f,
+                targets,
+                scores if probabilities is None or f not in PROBABILITY_FAMILIES else probabilities,
+                called,
+                task=task,
+            )
+            for f in families
+            if f != "ranking"
+        },
         steps=steps,
         metrics=tuple(metrics),
     )
@@ -216,7 +232,7 @@ def columns(
     counts: TP, FP, FN, TN per class. brier: squared error and 1 per class. log_loss: -log likelihood and 1 per class;
         last,
     for multiclass, -log of the true class's score. ece: per class (and, for multiclass, last for the called class)
-    outcome - score in the column of the score's bin, and 1.
+    outcome - score in the column of the score's bin, and 1. slope, intercept: see `recalibration`.
 
     Example:
         >>> one = np.ones((1, 1))
@@ -231,6 +247,8 @@ def columns(
         cells = np.stack([positive & called, negative & called, positive & ~called, negative & ~called], axis=2)
         return cells.reshape(N, -1).astype(np.float64)
     truth = np.where(known, targets, 0.0)
+    if family in RECALIBRATIONS:
+        return RECALIBRATIONS[family].columns(truth, scores, known)
     if family == "brier":
         return np.stack([np.where(known, (scores - truth) ** 2, 0.0), known], axis=2).reshape(N, -1)
     if family == "log_loss":

@@ -54,6 +54,7 @@ def measure(
     classes: Sequence[str],
     groups: np.ndarray,
     thresholds: Thresholds | None = None,
+    probabilities: Scores | None = None,
     train_counts: Sequence[int] | np.ndarray | None = None,
     attributes: Mapping[str, np.ndarray] | None = None,
     metrics: Sequence[str] | None = None,
@@ -71,6 +72,8 @@ def measure(
         classes: their K names.
         groups: the patient of each row, (N,).
         thresholds: from validation, per class, per seed and class, or per seed, row and class; None means one half.
+        probabilities: of the same shape as the scores, where they are not the scores: what Brier score, log loss and
+            calibration look at. Decisions and rankings are always those of the scores.
         train_counts: training images per class; with them head, medium and tail are averaged (see `bands`).
         attributes: columns such as sex or device, (N,) each; every level is measured by itself. None or "" is missing.
         metrics: names of `METRICS`; None means all.
@@ -111,6 +114,9 @@ def measure(
     for name in names:
         look_up(METRICS, name, kind="metric")
     limits = broadcast_thresholds(thresholds, (S, N, K))
+    believed = None if probabilities is None else checked_scores(probabilities, like=truth)
+    if believed is not None and len(believed) != S:
+        raise DataError(f"expected probabilities for {S} seeds, as there are scores, got {len(believed)}")
     kind: Claim = claim or ("recipe" if S > 1 else "weights")
     order = canonical_order(groups, truth, values)
     attributes = {column: np.asarray(level) for column, level in (attributes or {}).items()}
@@ -130,6 +136,7 @@ def measure(
             claim=kind,
             resamples=resamples,
             seed=seed,
+            probabilities=None if believed is None else believed[:, rows],
         )
 
     whole = part(order, names)

@@ -49,10 +49,23 @@ LOSSES: dict[str, type[Loss]] = {
 LOSS_COMBINATIONS: dict[str, type[Loss]] = {"deferred": Deferred}
 """What makes one loss of others, by the name that a study file gives it."""
 
+SOFTMAX_LOSSES: dict[type[Loss], str] = {
+    CrossEntropy: "binary_cross_entropy",
+    Focal: "binary_focal",
+    ClassBalanced: 'binary_cross_entropy with class_weights = "effective"',
+    LDAM: "asymmetric",
+    BalancedSoftmax: "distribution_balanced",
+    LogitAdjustment: "distribution_balanced",
+    AsymmetricSoftmax: "asymmetric",
+    GPaCo: "supervised_contrastive",
+}
+"""Losses for classes of which one is true, with what does the same work where an image may have several labels."""
+
 __all__ = [
     "LDAM",
     "LOSSES",
     "LOSS_COMBINATIONS",
+    "SOFTMAX_LOSSES",
     "ZLPR",
     "AUCMargin",
     "Asymmetric",

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
 from raremix.core.random import torch_seed
+from raremix.core.tensors import require_safetensors
 from raremix.models.head import HeadSpec, head_features, replace_head
 from raremix.models.small_stem import SMALL_STEM_BASES, small_stem_name
+
+CLOSED_OPTIONS = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Arguments of timm's constructor by which it loads files of any format, from anywhere."""
 
 
 class Classifier(nn.Module):
@@ -97,6 +101,12 @@ class ClassifierSpec:
             ConfigError: if a small stem is asked for where there is none.
         """
         self.head.check()
+        wrong = [key for key in self.options if key in CLOSED_OPTIONS]
+        if wrong:
+            raise ConfigError(
+                f"[model] options: {', '.join(wrong)} may not be set: some load pickles, which can run code. Set "
+                "name, pretrained, or weights = a .safetensors file instead"
+            )
         name = self.architecture(size=size)
         if not timm.is_model(name.split(".")[0]):
             raise UnknownNameError("network", name, _likely_names(name))
@@ -201,9 +211,8 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
             "`safetensors.torch.save_file` in the program that made it",
         )
     try:
+        require_safetensors(path)
         tensors = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise ReadError(str(path), "no such file: check [model] weights") from None
     except (OSError, safetensors.SafetensorError) as error:
         raise ReadError(path.name, f"is not a whole safetensors file ({error}): fetch it again") from None
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

@@ -15,10 +15,11 @@ import timm
 from torch import Tensor
 
 from raremix.core import files
-from raremix.core.errors import CorruptError, ManifestError
+from raremix.core.errors import CorruptError, ManifestError, ReadError
 from raremix.core.fitted import FITTED_ON, FittedOn, write_fitted
+from raremix.core.tensors import require_safetensors
 from raremix.core.types import Task
-from raremix.models.classifier import Classifier
+from raremix.models.classifier import CLOSED_OPTIONS, Classifier
 from raremix.models.head import head_features, head_from_settings, replace_head
 
 PARTS = ("model.safetensors", "config.json", "raremix.json")
@@ -39,6 +40,9 @@ class ClassifierCard:
         manifest_hash: of the data set that it was trained on.
         training: settings and where the figures come from, for the README.
         reading: how frames and values are chosen, where that is not the default.
+        probabilities: how logits become probabilities of images as they come: temperature, offsets and prevalence as
+            `raremix.evaluate.probability.Probabilities` names them, and "deployed", the prevalence where the classifier
+            is used, or None; empty: the temperature above is all there is.
     """
 
     task: Task
@@ -53,6 +57,7 @@ class ClassifierCard:
     manifest_hash: str
     training: dict[str, Any]
     reading: dict[str, Any] = field(default_factory=dict)
+    probabilities: dict[str, Any] = field(default_factory=dict)
 
 
 def save_classifier(
@@ -128,17 +133,36 @@ def load_classifier(folder: Path) -> tuple[Classifier, ClassifierCard]:
         card = ClassifierCard(
             **{**stored, "classes": tuple(stored["classes"]), "thresholds": tuple(stored["thresholds"])}
         )
-        net = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
+        architecture, options = str(config["architecture"]), dict(config["model_args"])
+        # A folder from elsewhere must not make timm load another file, or ask a hub.
+        if set(options) & set(CLOSED_OPTIONS) or not timm.is_model(architecture.partition(".")[0]):
+            raise TypeError("its config.json names another file or hub")
+        require_safetensors(folder / "model.safetensors")
+        net = timm.create_model(architecture, pretrained=False, **options)
         mean, std = tuple(config["pretrained_cfg"]["mean"]), tuple(config["pretrained_cfg"]["std"])
         if config.get("raremix_head") is not None:
             features = head_features(net, channels=card.channels, size=card.size)
             replace_head(net, head_from_settings(config["raremix_head"], features, len(card.classes)))
         net.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
-    except (KeyError, TypeError, RuntimeError, OSError, safetensors.SafetensorError) as error:
+        return Classifier(net, mean=mean, std=std).eval(), card
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, ReadError, safetensors.SafetensorError) as error:
         raise CorruptError(
             f"{folder} cannot be read ({error}): train the classifier again, or restore the folder"
         ) from None
-    return Classifier(net, mean=mean, std=std).eval(), card
+
+
+def _prevalence(card: ClassifierCard) -> str:
+    """Say what mixture of classes the probabilities are right for."""
+    found = card.probabilities
+    shares = found.get("deployed") or found.get("prevalence")
+    if not shares:
+        return ""
+    shifted = "" if not any(found["offsets"]) else " Classes are shifted for it, beside the temperature;"
+    told = ", ".join(f"{name} {share:.4g}" for name, share in zip(card.classes, shares, strict=True))
+    return f"""
+What it decides follows from the thresholds below. Its probabilities hold where classes are as frequent as these:
+{told}.{shifted or " For that"} `--prevalence CLASS=SHARE` states what holds where you use it.
+"""
 
 
 def _readme(architecture: str, card: ClassifierCard, *, is_timm: bool = True) -> str:
@@ -167,7 +191,7 @@ It is a research model: it is no medical device, and it must not decide about pa
 
 Images go in normalised as `config.json` says. Logits are divided by the temperature {card.temperature:.4f} before
 {"the sigmoid" if card.task == "multilabel" else "the softmax"}. `raremix predict THIS_FOLDER IMAGES` does all of it.
-
+{_prevalence(card)}
 | class | threshold, chosen on validation images |
 | --- | --- |
 {rows}

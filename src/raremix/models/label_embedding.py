@@ -1,5 +1,6 @@
 """Vectors that stand for label names: read from a file, or made by a text encoder of transformers."""
 
+import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, ReadError
+from raremix.core.tensors import require_safetensors
 from raremix.models.head import HeadSpec
 
 # Raise when the same encoder would give other vectors for the same words.
@@ -62,7 +64,8 @@ def read_label_vectors(path: Path, classes: Sequence[str], *, names: Sequence[st
     lengths = {len(table[name]) for name in classes}
     if len(lengths) != 1:
         raise ConfigError(f"{path.name}: vectors of different lengths ({sorted(lengths)}): take all from one encoder")
-    vectors = np.stack([table[name] for name in classes]).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        vectors = np.stack([table[name] for name in classes]).astype(np.float32)
     if not np.isfinite(vectors).all():
         raise ReadError(path.name, "holds values that are not finite: encode the labels again")
     return vectors
@@ -70,10 +73,14 @@ def read_label_vectors(path: Path, classes: Sequence[str], *, names: Sequence[st
 
 def _read_npy(path: Path, names: Sequence[str]) -> Mapping[str, np.ndarray]:
     try:
-        rows = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise ReadError(path.name, "is no .npy file: save the vectors with numpy.save")
+        # Mapped, not read: a header may ask for more than the file holds.
+        rows = np.load(path, allow_pickle=False, mmap_mode="r")
     except FileNotFoundError:
         raise ReadError(str(path), "no such file: check [model] head.vectors") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError) as error:
         raise ReadError(path.name, f"is no plain .npy file ({error})") from None
     if rows.ndim != 2 or rows.dtype.kind != "f":
         raise ReadError(path.name, f"expected floats of shape (labels, length), got {rows.dtype} {rows.shape}")
@@ -89,9 +96,8 @@ def _read_safetensors(path: Path) -> Mapping[str, np.ndarray]:
     if path.suffix != ".safetensors":
         raise ReadError(path.name, "label vectors are a .npy or a .safetensors file; other formats can run code")
     try:
+        require_safetensors(path)
         table = safetensors.numpy.load_file(path)
-    except FileNotFoundError:
-        raise ReadError(str(path), "no such file: check [model] head.vectors") from None
     except (OSError, safetensors.SafetensorError) as error:
         raise ReadError(path.name, f"is not a whole safetensors file ({error}): fetch it again") from None
     for name, vector in table.items():

@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 from raremix.core import files
 from raremix.report import notation, words
+from raremix.report.calibration import calibration_table, shifts_table
+from raremix.report.coverage import coverage_table
 from raremix.report.figures import panels, rows, tail
 from raremix.report.figures.panels import Panel
 from raremix.report.figures.rows import Rows
@@ -103,6 +105,9 @@ def render(record: Record, images: Images | None = None) -> str:
         rocs=_curve_panels(record, slots, kind="roc"),
         prs=_curve_panels(record, slots, kind="pr"),
         reliability=[panels.reliability(entry, slots[entry.arm]) for entry in record.reliability if entry.bins],
+        calibration=calibration_table(record),
+        shifts=shifts_table(record),
+        coverage=coverage_table(record),
         confusions=[panels.confusion(entry, record.data.classes, record.data.ordered()) for entry in record.confusion],
         images=kept,
         errors=[(arm.name, kept.errors_of(arm.name)) for arm in record.arms if kept.errors_of(arm.name)],

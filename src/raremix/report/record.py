@@ -236,6 +236,30 @@ class Reliability(Part):
     bins: tuple[ReliabilityBin, ...] = ()
     ece: float | None = None
     temperature: float | None = None
+    offsets: dict[Name, float] = {}
+
+
+class LabelCoverage(Part):
+    """How often an epoch shows a label: images that there are, draws of them, and different images among these."""
+
+    label: Name
+    images: Count
+    drawn: Annotated[float, Field(ge=0)]
+    distinct: Annotated[float, Field(ge=0)]
+
+
+class SamplerCoverage(Part):
+    """What an arm's sampler shows in an epoch; see `raremix.data.coverage`."""
+
+    arm: Name
+    sampler: Name
+    images: Count
+    epochs: Count = 1
+    labels: tuple[LabelCoverage, ...] = ()
+    unseen: Share
+    most: Count
+    labels_per_image: tuple[float, float]
+    moved: Share
 
 
 class Confusion(Part):
@@ -276,6 +300,7 @@ class Record(Part):
     curves: tuple[Curve, ...] = ()
     reliability: tuple[Reliability, ...] = ()
     confusion: tuple[Confusion, ...] = ()
+    coverage: tuple[SamplerCoverage, ...] = ()
     history: tuple[History, ...] = ()
     fitted_on: tuple[FittedOn, ...] = ()
     warnings: tuple[Text, ...] = ()
@@ -295,7 +320,7 @@ class Record(Part):
         _check_unique(self.data.classes, "classes")
         if self.study.reference not in names:
             raise ValueError(f"the reference arm {self.study.reference!r} is not one of the arms {names}")
-        for part in ("metrics", "comparisons", "curves", "reliability", "confusion", "history"):
+        for part in ("metrics", "comparisons", "curves", "reliability", "confusion", "coverage", "history"):
             unknown = sorted({entry.arm for entry in getattr(self, part)} - set(names))
             if unknown:
                 raise ValueError(f"{part} name arms that the study does not have: {unknown}")

@@ -84,7 +84,7 @@ def headline(record: Record) -> Table:
             (
                 f"{arm.name}\n{'reference' if is_reference else words.LABELS[kinds[arm.name]]}",
                 "–" if found is None else _difference(found),
-                _with_interval(value),
+                with_interval(value),
                 _cases(record, value, found),
                 _number(found.positives if found else value.positives if value else None),
                 _number(found.seeds) if found else _number(len(study.seeds) or None) if is_reference else "–",
@@ -122,7 +122,7 @@ def other_measures(record: Record) -> Table | None:
         title="Other measures",
         columns=("Arm", *(notation.metric_name(name, capital=True) for name in chosen)),
         rows=tuple(
-            (arm.name, *(_with_interval(record.overall(arm.name, name)) for name in chosen)) for arm in record.arms
+            (arm.name, *(with_interval(record.overall(arm.name, name)) for name in chosen)) for arm in record.arms
         ),
         note=_others_note(chosen),
         arms=tuple(arm.name for arm in record.arms),
@@ -157,7 +157,7 @@ def by_label(
                 label,
                 _cases(record, one, None),
                 _number(one.positives),
-                *(_with_interval(of_row.get(arm)) for arm in arms),
+                *(with_interval(of_row.get(arm)) for arm in arms),
             )
         )
     if not rows:
@@ -199,7 +199,8 @@ def _difference(found: Comparison) -> str:
     return f"{notation.points(found.effect)}\n{notation.points_between(found.low, found.high)}"
 
 
-def _with_interval(metric: Metric | None) -> str:
+def with_interval(metric: Metric | None) -> str:
+    """Write a value with its interval on a second line, as far as they are known."""
     if metric is None or metric.value is None:
         return "–"
     if metric.low is None or metric.high is None:

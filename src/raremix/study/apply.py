@@ -1,6 +1,6 @@
 """Use a trained classifier: evaluate it on labelled images, or score new ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,15 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from raremix.config import build
-from raremix.core.errors import HeldOutError, ManifestError, UnknownNameError, UsageError
+from raremix.core.errors import ConfigError, HeldOutError, ManifestError, UnknownNameError, UsageError
 from raremix.core.fitted import content_keys, read_fitted
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest, listed
 from raremix.data.readers import SUFFIXES, Reading, decode_fitted, has_image_suffix, read_bytes
+from raremix.data.sources.layout import files_below
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.evaluate.decide import decide
+from raremix.evaluate.probability import Probabilities, check_known, stated_prevalence
 from raremix.evaluate.summary import measure
 from raremix.models import ClassifierCard, load_classifier
 from raremix.train.inference import predict_logits
@@ -66,11 +68,13 @@ def find_images(places: Sequence[Path]) -> list[Path]:
 
     Raises:
         UsageError: if a place does not exist, or there is no image at all.
+        ManifestError: for a folder that cannot be listed.
     """
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            found += sorted(p for p in place.rglob("*") if has_image_suffix(p) and not p.name.startswith("."))
+            names = files_below(place, root=place)
+            found += [place / name for name in names if has_image_suffix(Path(name))]
         elif place.is_file():
             found.append(place)
         else:
@@ -82,17 +86,28 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     return found
 
 
-def predict_images(classifier: Path, paths: Sequence[Path], *, progress: Progress | None = None) -> pl.DataFrame:
+def predict_images(
+    classifier: Path,
+    paths: Sequence[Path],
+    *,
+    prevalence: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
     """Score images with a classifier's folder.
 
     Args:
         classifier: the folder.
         paths: images.
+        prevalence: share of each class where the images come from; by default what the study stated, or else the
+            shares of its validation images.
         progress: called after every batch.
 
     Returns:
-        One row per image: path, the calibrated score of each class, and the decision (for multilabel, the labels above
-        their thresholds).
+        One row per image: path, the probability of each class at that prevalence, and the decision (for multilabel, the
+        labels above their thresholds). Decisions do not depend on the prevalence.
+
+    Raises:
+        ConfigError: if the prevalence is none of these classes, or the classifier does not know its own.
     """
     model, card = load_classifier(classifier)
     logits = predict_logits(
@@ -105,10 +120,37 @@ def predict_images(classifier: Path, paths: Sequence[Path], *, progress: Progres
     )
     scores = scores_from_logits(logits, task=card.task, temperature=card.temperature)
     called = decide(scores, task=card.task, thresholds=np.array(card.thresholds))
+    chances = probabilities_of(card, logits, prevalence=prevalence or {})
     words = ["; ".join(card.classes[k] for k in np.flatnonzero(row)) for row in called]
     columns: dict[str, Any] = {"path": [str(path) for path in paths]}
-    columns |= {name: scores[:, k] for k, name in enumerate(card.classes)}
+    columns |= {name: chances[:, k] for k, name in enumerate(card.classes)}
     return pl.DataFrame({**columns, "decision": words})
+
+
+def probabilities_of(
+    card: ClassifierCard, logits: Float[np.ndarray, "N K"], *, prevalence: Mapping[str, float]
+) -> Float[np.ndarray, "N K"]:
+    """Return what a classifier's logits say about images of a prevalence; that of its card where none is given.
+
+    Raises:
+        ConfigError: if the prevalence is none of these classes, or the classifier does not know its own.
+    """
+    known = dict(card.probabilities)
+    if not known:
+        if prevalence:
+            raise ConfigError(
+                "this classifier does not say how frequent its classes were: it was trained by an older version; train "
+                "it again to state a prevalence"
+            )
+        return scores_from_logits(logits, task=card.task, temperature=card.temperature)
+    at = known.pop("deployed")
+    fitted = Probabilities(
+        temperature=known["temperature"], offsets=tuple(known["offsets"]), prevalence=tuple(known["prevalence"])
+    )
+    stated = stated_prevalence(prevalence, classes=card.classes, task=card.task, prevalence=fitted.prevalence)
+    if stated is not None:
+        check_known(fitted.prevalence, classes=card.classes)
+    return fitted.of(logits, task=card.task, deployed=stated or at)
 
 
 def evaluate_classifier(
@@ -152,7 +194,7 @@ def evaluate_classifier(
     ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
     if not len(ids):
         raise ManifestError(f"the data have no rows in split {split!r}: use --split all for data without splits")
-    _refuse_seen(classifier, manifest, ids)
+    refuse_seen(classifier, manifest, ids)
     logits = predict_logits(
         model,
         FileImages(paths=manifest.paths(ids), card=card),
@@ -170,6 +212,7 @@ def evaluate_classifier(
         classes=card.classes,
         groups=frame["group"].to_numpy(),
         thresholds=np.array(card.thresholds),
+        probabilities=probabilities_of(card, logits, prevalence={}),
         attributes={name: frame[name].cast(pl.Utf8).to_numpy() for name in attributes},
         claim="weights",
         resamples=resamples,
@@ -177,7 +220,7 @@ def evaluate_classifier(
     return table, scores
 
 
-def _refuse_seen(classifier: Path, manifest: Manifest, ids: Int[np.ndarray, " m"]) -> None:
+def refuse_seen(classifier: Path, manifest: Manifest, ids: Int[np.ndarray, " m"]) -> None:
     """Refuse images that a classifier was trained on, whatever they are called here."""
     seen = (read_fitted(classifier) or {}).get("train")
     if seen is None:

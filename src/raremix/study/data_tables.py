@@ -1,4 +1,4 @@
-"""The tables of a study file about its images: [data] and [split], and what makes classes rare on purpose."""
+"""The tables of a study file about its images: [data], [split] and [evaluate], and what makes classes rare."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,23 @@ class DataSpec:
     on_unreadable: OnUnreadable = "refuse"
     allow_synthetic: tuple[Split, ...] = ()
     cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateSpec:
+    """The [evaluate] table: what probabilities are to hold for.
+
+    Attributes:
+        prevalence: share of each class where the classifier is used, such as { melanoma = 0.02 }; one class may be left
+            out, and gets the rest; with several labels, those left out keep theirs. By default what the validation
+            images show.
+        shifts: "auto": arms whose training images were sampled, weighed, mixed, thinned or generated get one shift per
+            class beside the temperature, from validation images, so that their probabilities are those of images as
+            they come; "always" and "never" do so for all arms or none.
+    """
+
+    prevalence: dict[str, float] = field(default_factory=dict)
+    shifts: Literal["auto", "always", "never"] = "auto"
 
 
 def read_data_table(table: Table) -> tuple[DataSpec, Table]:

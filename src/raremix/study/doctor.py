@@ -12,7 +12,7 @@ import torch
 
 from raremix.models import ClassifierSpec
 from raremix.study.record import PACKAGES
-from raremix.train.loop import TrainSpec, resolve_precision
+from raremix.train.spec import TrainSpec, resolve_precision
 
 
 def examine(*, cache: Path) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ USES: Mapping[str, Split] = {
     "moment": "validation",
     "thresholds": "validation",
     "temperature": "validation",
+    "recipe": "validation",
 }
 """What is fitted or chosen, and the only split that it may see."""
 
@@ -82,19 +83,20 @@ def check_fitted(facts: Mapping[str, Mapping[str, Any]], manifest: Manifest, *, 
 
 
 def check_weights(spec: StudySpec, arm: ArmSpec, manifest: Manifest) -> None:
-    """Refuse pretrained weights that were fitted, or chosen, on rows that this study holds out.
+    """Refuse pretrained weights and label vectors that were fitted, or chosen, on rows that this study holds out.
 
-    Weights from elsewhere do not say what they were trained on, and pass.
+    Those from elsewhere do not say what they were fitted on, and pass.
 
     Raises:
         HeldOutError: naming the rows.
     """
-    weights = spec.model_of(arm).weights
-    seen = None if weights is None else read_fitted(Path(weights).parent)
-    for use, rows in (seen or {}).items():
-        # What chose their moment may choose again; it must not be tested on.
-        held: tuple[Split, ...] = ("test",) if use == "validation" else ("validation", "test")
-        refuse_held_out(rows, manifest, what=f"arm.{arm.name}.model.weights ({use})", held=held)
+    model = spec.model_of(arm)
+    for key, file in (("weights", model.weights), ("head.vectors", model.head.vectors)):
+        seen = None if file is None else read_fitted(Path(file).parent)
+        for use, rows in (seen or {}).items():
+            # What chose their moment may choose again; it must not be tested on.
+            held: tuple[Split, ...] = ("test",) if use == "validation" else ("validation", "test")
+            refuse_held_out(rows, manifest, what=f"arm.{arm.name}.model.{key} ({use})", held=held)
 
 
 def refuse_held_out(

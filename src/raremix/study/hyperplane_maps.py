@@ -92,7 +92,7 @@ def cross_boundaries(
             raise UnknownNameError("class", name, classes)
     if split not in {"all", "train", "validation", "test"}:
         raise UnknownNameError("split", split, ("train", "validation", "test", "all"))
-    ids = manifest.ids if split == "all" else manifest.rows(split)
+    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
     if not len(ids):
         raise ManifestError(f"no images in the split {split}: expected at least one")
     chosen = examples(manifest, ids, per_class=per_class, seed=seed)

@@ -13,6 +13,7 @@ from raremix.explain import IMPORTANCE_MAPS
 from raremix.generate import GENERATORS
 from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
+from raremix.study.recipes import RECIPES
 
 
 def list_runs(runs: Path) -> list[dict[str, Any]]:
@@ -43,6 +44,7 @@ def list_names(what: str) -> list[dict[str, Any]]:
         "importance": IMPORTANCE_MAPS,
         "generators": GENERATORS,
         "losses": {**LOSSES, **LOSS_COMBINATIONS},
+        "recipes": RECIPES,
         "sources": SOURCES,
     }
     return [

@@ -7,11 +7,13 @@ import torch
 from raremix.core import files
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
-from raremix.study.jobs import Job, logits_of, predictions_of
+from raremix.study.job import Job
 from raremix.study.outcomes import LATER
 from raremix.study.prepare import Prepared
+from raremix.study.results import predictions_of
 from raremix.study.spec import StudySpec
-from raremix.train.loop import make_fabric
+from raremix.study.training import logits_of
+from raremix.train.spec import make_fabric
 
 
 def is_test_closed(folder: Path) -> bool:

@@ -13,7 +13,10 @@ from raremix.core import files
 from raremix.core.errors import CorruptError
 from raremix.core.types import Split
 from raremix.data.manifest import Manifest
+from raremix.evaluate.probability import Probabilities
+from raremix.study.probabilities import fitted_to_predictions
 from raremix.study.spec import StudySpec
+from raremix.study.stages import FIRST
 
 LATER = "test"
 """Folder beside a job's `result`, with predictions of test images that were not opened when it was trained."""
@@ -54,13 +57,23 @@ class Outcome:
                 predictions = pl.concat([predictions, later])
         except (OSError, pl.exceptions.PolarsError) as error:
             raise CorruptError(f"{result} is damaged ({error}): delete the folder and run the study again") from None
+        facts = files.read_json(result / "result.json")
         return cls(
-            facts=files.read_json(result / "result.json"),
+            facts=facts,
             timing=files.read_json(result / "timing.json"),
             predictions=predictions,
-            history=files.read_records(folder / "log.jsonl"),
+            history=_history(folder, facts.get("recipe", {}).get("stages")),
             folder=folder,
         )
+
+
+def _history(folder: Path, stages: list[int] | None) -> list[dict[str, Any]]:
+    """Read a job's log; that of a second stage goes on counting where the first one's ends."""
+    last = files.read_records(folder / "log.jsonl")
+    if stages is None:
+        return last
+    first = files.read_records(folder / FIRST / "log.jsonl")
+    return [*first, *({**record, "step": stages[0] + record["step"]} for record in last)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +85,9 @@ class TestRows:
         targets: labels.
         groups: patients.
         attributes: subgroup columns.
-        scores: per arm, over the seeds that all its folds have.
+        scores: per arm, over the seeds that all its folds have: what is ranked and decided by.
+        probabilities: likewise, right for images as they come: what Brier score and calibration look at.
+        calibrations: per arm, seed and fold, how logits became probabilities.
         thresholds: per arm, seed, row and class.
         seeds: per arm, which seeds are there.
     """
@@ -82,6 +97,8 @@ class TestRows:
     groups: np.ndarray
     attributes: dict[str, np.ndarray]
     scores: dict[str, np.ndarray]
+    probabilities: dict[str, np.ndarray]
+    calibrations: dict[str, list[Probabilities]]
     thresholds: dict[str, np.ndarray]
     seeds: dict[str, list[int]]
 
@@ -102,25 +119,33 @@ def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome]
     ids = np.sort(manifest.ids if spec.folds is not None else manifest.rows(split))
     positions = manifest.positions(ids)
     scores: dict[str, np.ndarray] = {}
+    believed: dict[str, np.ndarray] = {}
+    calibrations: dict[str, list[Probabilities]] = {}
     thresholds: dict[str, np.ndarray] = {}
     seeds: dict[str, list[int]] = {}
     for arm in spec.arms:
-        whole, limits, found = [], [], []
+        whole, sure, limits, found, fitted = [], [], [], [], []
         for seed in spec.seeds:
             parts = [o for job, o in outcomes.items() if job.arm == arm.name and job.seed == seed]
             if len(parts) != (spec.folds or 1):
                 continue
-            values, limit = np.full((len(ids), len(classes)), np.nan), np.full((len(ids), len(classes)), np.nan)
+            values, chances, limit = (np.full((len(ids), len(classes)), np.nan) for _ in range(3))
             for part in parts:
+                calibration = fitted_to_predictions(spec, arm, manifest, part.predictions)
                 test = part.predictions.filter(pl.col("split") == ("test" if spec.folds is not None else split))
                 place = np.searchsorted(ids, test["id"].to_numpy())
                 values[place] = test.select(f"score:{name}" for name in classes).to_numpy()
+                logits = test.select(f"logit:{name}" for name in classes).to_numpy().astype(np.float64)
+                chances[place] = calibration.of(logits, task=manifest.card.task)
                 limit[place] = part.facts["thresholds"]
+                fitted.append(calibration)
             whole.append(values)
+            sure.append(chances)
             limits.append(limit)
             found.append(seed)
         if whole:
             scores[arm.name], thresholds[arm.name], seeds[arm.name] = np.stack(whole), np.stack(limits), found
+            believed[arm.name], calibrations[arm.name] = np.stack(sure), fitted
     frame = manifest.frame[positions]
     return TestRows(
         ids=ids,
@@ -128,6 +153,8 @@ def collect(spec: StudySpec, manifest: Manifest, outcomes: Mapping[Any, Outcome]
         groups=frame["group"].to_numpy(),
         attributes={name: frame[name].cast(pl.Utf8).to_numpy() for name in spec.data.subgroups},
         scores=scores,
+        probabilities=believed,
+        calibrations=calibrations,
         thresholds=thresholds,
         seeds=seeds,
     )

@@ -16,9 +16,9 @@ from raremix.data.manifest import Manifest
 from raremix.data.samplers import Natural
 from raremix.models.small_encoder import SmallEncoder, small_encoder
 from raremix.train import Feed, TrainSpec, fit
-from raremix.train.loop import make_fabric
 from raremix.train.optimizer import make_optimizer
 from raremix.train.simclr import SimCLR, projection
+from raremix.train.spec import make_fabric
 
 CODE_VERSION = 1
 """Raised when the same images and settings would give another encoder."""

@@ -21,6 +21,7 @@ from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
+from raremix.study.coverage import coverage_facts
 from raremix.study.fitted import told
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
@@ -29,7 +30,7 @@ from raremix.study.rarity import describe_quarantine, describe_rarity
 from raremix.study.spec import StudySpec
 
 PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
-SECONDARY = ("balanced_accuracy", "auroc", "average_precision", "f1", "sensitivity", "ece")
+SECONDARY = ("balanced_accuracy", "auroc", "average_precision", "f1", "sensitivity", "ece", "brier")
 """Metrics whose differences are reported as exploratory beside the primary one."""
 
 
@@ -83,6 +84,7 @@ def gather(
         "arms": [_describe_arm(spec, arm.name, outcomes, first) for arm in spec.arms],
         "decidable": dict(decidable),
         "fitted_on": told({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
+        "coverage": coverage_facts(spec, first),
         "history": [_history(outcome, metric) for outcome in outcomes.values()],
         "warnings": _warnings(first, outcomes),
         "spec": spec.to_toml(),
@@ -100,7 +102,7 @@ def gather(
             progress("measuring", number, len(arms) + 1)
         record["metrics"] += _metrics(spec, manifest, rows, arm.name)
         record["curves"] += _curves(spec, manifest, rows, arm.name)
-        record["reliability"].append(_reliability(manifest, rows, arm.name, outcomes, record["metrics"]))
+        record["reliability"].append(_reliability(manifest, rows, arm.name, record["metrics"]))
         if card.task != "multilabel":
             counts = confusion(
                 rows.targets, rows.scores[arm.name], task=card.task, thresholds=rows.thresholds[arm.name]
@@ -137,6 +139,7 @@ def _metrics(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> l
         classes=manifest.card.classes,
         groups=rows.groups,
         thresholds=rows.thresholds[arm],
+        probabilities=rows.probabilities[arm],
         train_counts=manifest.class_counts("train"),
         attributes=rows.attributes,
         resamples=min(2000, spec.resamples),
@@ -168,6 +171,8 @@ def _comparisons(spec: StudySpec, manifest: Manifest, rows: TestRows, primary: s
                     groups=rows.groups,
                     thresholds_a=rows.thresholds[arm][pick_a],
                     thresholds_b=rows.thresholds[spec.reference][pick_b],
+                    probabilities_a=rows.probabilities[arm][pick_a],
+                    probabilities_b=rows.probabilities[spec.reference][pick_b],
                     labels=ranked,
                     # Out-of-fold rows: the seeds of a case are averaged before the pairing.
                     combine="metric" if spec.folds is None else "scores",
@@ -242,12 +247,11 @@ def _curves(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> li
     return entries
 
 
-def _reliability(
-    manifest: Manifest, rows: TestRows, arm: str, outcomes: Mapping[Any, Outcome], metrics: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    found = reliability(rows.targets, rows.scores[arm], task=manifest.card.task, groups=rows.groups)
+def _reliability(manifest: Manifest, rows: TestRows, arm: str, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = reliability(rows.targets, rows.probabilities[arm], task=manifest.card.task, groups=rows.groups)
     ece = [m["value"] for m in metrics if m["arm"] == arm and m["metric"] == "ece" and m["scope"] == "overall"]
-    temperatures = [o.facts["temperature"] for o in outcomes.values() if o.facts["arm"] == arm]
+    fitted = rows.calibrations[arm]
+    offsets = np.mean([one.offsets for one in fitted], axis=0)
     bins = zip(found.confidence, found.observed, found.low, found.high, found.n, strict=True)
     return {
         "arm": arm,
@@ -256,7 +260,8 @@ def _reliability(
             for c, f, lo, hi, n in bins
         ],
         "ece": ece[0] if ece else None,
-        "temperature": float(np.mean(temperatures)),
+        "temperature": float(np.mean([one.temperature for one in fitted])),
+        "offsets": dict(zip(manifest.card.classes, _rounded(offsets), strict=True)) if offsets.any() else {},
     }
 
 

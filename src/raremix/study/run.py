@@ -18,12 +18,14 @@ from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
 from raremix.study.fitted import check_fitted
-from raremix.study.jobs import Job, make_job, run_job
+from raremix.study.job import Job, make_job
+from raremix.study.jobs import run_job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome
 from raremix.study.prepare import Prepared, of_arm, prepare
 from raremix.study.record import gather, rankable_labels, write_record
 from raremix.study.spec import StudySpec
+from raremix.study.stages import forget_stages
 from raremix.study.tasks import check_recipe
 
 Say = Callable[[str], None]
@@ -219,7 +221,7 @@ def train_all(
     for number, job in enumerate(plan.jobs, start=1):
         where = job_folder(plan.folder, job)
         if (where / "result").is_dir():
-            files.remove_folder(where / "checkpoints")
+            forget_stages(where)
             files.remove_file(where / "error.txt")
             continue
         title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")

@@ -17,15 +17,17 @@ from raremix.data.augment import AUGMENTATIONS
 from raremix.data.imbalance import Imbalance
 from raremix.data.samplers import SAMPLERS
 from raremix.data.sources import SOURCES
+from raremix.evaluate.compare import check_ranks
 from raremix.evaluate.metrics import METRICS
 from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.models import ClassifierSpec
-from raremix.study.data_tables import DataSpec, SplitSpec, imbalance_of, read_data_table
+from raremix.study.data_tables import DataSpec, EvaluateSpec, SplitSpec, imbalance_of, read_data_table
 from raremix.study.generator_use import located
 from raremix.study.mixers import check_mixer, make_mixer
+from raremix.study.recipes import Rewriting, make_recipe
 from raremix.train import TrainSpec
 
-PARTS = ("mix", "augment", "sampler", "loss")
+PARTS = ("mix", "augment", "sampler", "loss", "recipe")
 """The tables that an arm may set; the same tables at the top of the file are the defaults of every arm."""
 
 OWN = ("name", "model", "train", "imbalance")
@@ -42,6 +44,8 @@ class ArmSpec:
     Attributes:
         name: unique; names folders.
         mix, augment, sampler, loss: tables with a name.
+        recipe: a table with a name, of `raremix.study.recipes`; empty for none. One that only stands for other tables
+            is gone, and they are there.
         model: changes to [model].
         train: changes to [train] (learning rate, weight decay ...; not the budget).
         imbalance: the arm's own long tail, in place of that of [data], for a study of rarity itself.
@@ -52,6 +56,7 @@ class ArmSpec:
     augment: Table
     sampler: Table
     loss: Table
+    recipe: Table = field(default_factory=dict)
     model: Table = field(default_factory=dict)
     train: Table = field(default_factory=dict)
     imbalance: Imbalance | None = None
@@ -77,7 +82,7 @@ class StudySpec:
         threshold: how decision thresholds are chosen on validation images.
         source: where the images come from.
         source_table: the source as it stands in the file.
-        data, split, model, train: see their classes.
+        data, split, model, train, evaluate: see their classes.
         arms: the recipes.
     """
 
@@ -96,6 +101,7 @@ class StudySpec:
     model: ClassifierSpec
     train: TrainSpec
     arms: tuple[ArmSpec, ...]
+    evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
 
     def arm(self, name: str) -> ArmSpec:
         """Return an arm by name.
@@ -140,6 +146,7 @@ class StudySpec:
                 "split": asdict(self.split),
                 "model": asdict(self.model),
                 "train": asdict(self.train),
+                "evaluate": asdict(self.evaluate),
                 "arm": [asdict(arm) for arm in self.arms],
             }
         )
@@ -187,7 +194,7 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
         table: as read from TOML.
         base: folder that relative paths start from.
     """
-    known = {"study", "data", "split", "model", "train", "arm", *PARTS}
+    known = {"study", "data", "split", "model", "train", "evaluate", "arm", *PARTS}
     for key in table:
         if key not in known:
             raise UnknownNameError("table of the study file", key, known)
@@ -218,6 +225,7 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
         model=model,
         train=train,
         arms=arms,
+        evaluate=build(EvaluateSpec, table.get("evaluate", {}), where="evaluate"),
     )
     _check(spec)
     return spec
@@ -241,15 +249,13 @@ def loss_of(
         class_counts: training images per class.
         labelled_counts: training images in which each class is known; all of them by default.
     """
-    table = dict(arm.loss)
-    if table.get("name", "auto") == "auto":
-        table["name"] = "binary_cross_entropy" if task == "multilabel" else "cross_entropy"
+    known = {**LOSSES, "auto": LOSSES["binary_cross_entropy" if task == "multilabel" else "cross_entropy"]}
     return build_named(
-        {**LOSSES, **LOSS_COMBINATIONS},
-        table,
+        {**known, **LOSS_COMBINATIONS},
+        {"name": "auto", **arm.loss},
         kind="loss",
         where=f"arm.{arm.name}.loss",
-        registries={Loss: LOSSES},
+        registries={Loss: known},
         class_counts=class_counts,
         labelled_counts=labelled_counts or (sum(class_counts),) * len(class_counts),
     )
@@ -278,7 +284,7 @@ def _arms(table: Table, base: Path) -> tuple[ArmSpec, ...]:
     entries = table.get("arm", [{"name": "baseline"}])
     if not isinstance(entries, list) or not entries:
         raise ConfigError("expected at least one [[arm]] with a name")
-    defaults = {"mix": {"name": "none"}, "augment": {"name": "none"}, "sampler": {"name": "natural"}, "loss": {}}
+    defaults: Table = {"mix": {"name": "none"}, "augment": {"name": "none"}, "sampler": {"name": "natural"}}
     arms: list[ArmSpec] = []
     for entry in entries:
         name = entry.get("name")
@@ -290,10 +296,15 @@ def _arms(table: Table, base: Path) -> tuple[ArmSpec, ...]:
             raise ConfigError(f"two arms are called {name!r}: give each a name of its own")
         tables: Table = {}
         for part in PARTS:
-            chosen = entry.get(part, table.get(part, defaults[part]))
+            chosen = entry.get(part, table.get(part, defaults.get(part, {})))
             tables[part] = (
                 {"name": chosen} if isinstance(chosen, str) else check(chosen, Table, where=f"arm.{name}.{part}")
             )
+        if tables["recipe"].get("name") == "none":
+            tables["recipe"] = {}
+        recipe = make_recipe(tables["recipe"], where=f"arm.{name}.recipe")
+        if isinstance(recipe, Rewriting):
+            tables = {**recipe.rewrite(tables, where=f"arm.{name}"), "recipe": {}}
         for key in set(entry) - {*OWN, *PARTS}:
             raise UnknownNameError(f"key of arm {name}", key, [*OWN, *PARTS])
         train = check(entry.get("train", {}), Table, where=f"arm.{name}.train")
@@ -328,10 +339,9 @@ def _check(spec: StudySpec) -> None:
         optimizer, known = spec.train_of(arm).optimizer, [str(name) for name in list_optimizers()]
         if optimizer.removeprefix("lookahead_") not in known:
             raise UnknownNameError("optimizer", optimizer, known)
-    if spec.metric != "auto" and spec.metric not in METRICS:
-        raise UnknownNameError("metric", spec.metric, METRICS)
-    if spec.train.metric != "auto" and spec.train.metric not in METRICS:
-        raise UnknownNameError("metric", spec.train.metric, METRICS)
+    for metric in {spec.metric, spec.train.metric} - {"auto"}:
+        look_up(METRICS, metric, kind="metric")
+        check_ranks(metric)
     if not spec.seeds or len(set(spec.seeds)) != len(spec.seeds):
         raise ConfigError(f"study.seeds = {list(spec.seeds)}: expected different whole numbers")
     if spec.train.steps < 1 or spec.train.batch_size < 1:

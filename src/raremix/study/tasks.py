@@ -1,7 +1,7 @@
 """What a study trains: a classifier, alone, beside a network that learns to mix, or beside features that it keeps."""
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raremix.config import build
-from raremix.core.errors import ConfigError
+from raremix.core.errors import ConfigError, TargetError
 from raremix.core.features import output_of
 from raremix.core.protocols import FeatureLoss, HeadLoss, Loss, Prototypes, Trainable
 from raremix.core.random import torch_seed
-from raremix.data.manifest import Manifest
+from raremix.core.types import Task
+from raremix.data.manifest import Manifest, listed
+from raremix.evaluate.probability import shares_of
+from raremix.losses import SOFTMAX_LOSSES
 from raremix.mix import LEARNED_MIXERS, MixBlock
 from raremix.models.head import PROTOTYPES
 from raremix.models.label_embedding import read_label_vectors
 from raremix.study.mixers import learning_keys, make_mixer
 from raremix.study.prepare import Prepared, of_arm
-from raremix.study.spec import ArmSpec, StudySpec, loss_of
+from raremix.study.probabilities import deployed
+from raremix.study.recipes import PostHoc, TwoStage, make_recipe
+from raremix.study.spec import ArmSpec, StudySpec, loss_of, sampler_of
 from raremix.train import AutoMixing, Classification, Feed, TrainSpec
 from raremix.train.contrast import Contrast, Projection, feature_width, make_contrast
 from raremix.train.guide import Guide
@@ -110,22 +115,88 @@ def label_counts(manifest: Manifest) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
-    """Refuse an arm whose loss does not go with its classifier, its mixer or its training images, before any work.
+    """Refuse an arm whose parts do not go with each other, its task or its training images, before any work.
 
     Raises:
         ConfigError: naming the key, what was found, and what to do.
+        TargetError: naming the training images or classes from which nothing can be learned.
     """
     manifest, model = of_arm(prepared, arm).manifest, spec.model_of(arm)
+    check_labels(manifest)
     counts, known = label_counts(manifest)
     if model.head.name == "text" and model.head.vectors is not None:
         read_label_vectors(model.head.vectors, manifest.card.classes, names=model.head.names)
+    criterion = loss_of(arm, task=manifest.card.task, class_counts=counts, labelled_counts=known)
+    check_task(criterion, arm, task=manifest.card.task)
     check_loss(
-        loss_of(arm, task=manifest.card.task, class_counts=counts, labelled_counts=known),
+        criterion,
         arm,
         has_prototypes=model.head.name in PROTOTYPES,
         class_counts=counts,
         rows=len(manifest.rows("train")),
     )
+    _check_stages(spec, arm, task=manifest.card.task)
+    deployed(spec, manifest, shares_of(manifest.targets(manifest.rows("validation"))))
+
+
+def check_labels(manifest: Manifest) -> None:
+    """Refuse training images of which nothing is known, and classes that no training image shows.
+
+    Raises:
+        TargetError: naming the rows, or the classes.
+    """
+    ids = manifest.rows("train")
+    targets = manifest.targets(ids)
+    known, names = ~np.isnan(targets), manifest.card.classes
+    blank = ids[~known.any(axis=1)]
+    if len(blank):
+        raise TargetError(
+            f"{len(blank)} of {len(ids)} training images have no label at all (row {listed(blank.tolist())}): nothing "
+            "can be learned from them; leave these rows out, or fill their labels in"
+        )
+    unknown = [name for name, any_known in zip(names, np.asarray(known.any(axis=0)), strict=True) if not any_known]
+    if unknown:
+        raise TargetError(
+            f"{', '.join(unknown)}: not known for any training image: leave it out of the labels, or fill it in"
+        )
+    absent = [name for name, shown in zip(names, np.asarray((targets == 1).any(axis=0)), strict=True) if not shown]
+    if absent:
+        raise TargetError(
+            f"{', '.join(absent)}: no training image shows it, so that no classifier can learn it: leave it out of the "
+            "classes, or give train some of its groups"
+        )
+
+
+def check_task(criterion: Loss, arm: ArmSpec, *, task: Task) -> None:
+    """Refuse a loss of classes of which one is true where an image may have several labels.
+
+    Raises:
+        ConfigError: naming a loss that asks for each label by itself.
+    """
+    for loss in losses_in(criterion):
+        other = SOFTMAX_LOSSES.get(type(loss))
+        if task == "multilabel" and other is not None:
+            raise ConfigError(
+                f"arm.{arm.name}.loss: {type(loss).__name__} shares one probability out among the classes, and these "
+                f"images may show several labels at once or none: take {other}"
+            )
+
+
+def _check_stages(spec: StudySpec, arm: ArmSpec, *, task: Task) -> None:
+    """Refuse a recipe that does not go with the last layer, the task, or the budget."""
+    recipe, head = make_recipe(arm.recipe, where=f"arm.{arm.name}.recipe"), spec.model_of(arm).head.name
+    where = f"arm.{arm.name}.recipe = {arm.recipe.get('name')!r}"
+    if isinstance(recipe, TwoStage):
+        if head in PROTOTYPES:
+            raise ConfigError(f'{where} trains a new last layer, and [model] head = "{head}" has none of its own')
+        if spec.train_of(arm).steps < 2:
+            raise ConfigError(f"{where} has two stages: set [train] steps to 2 or more")
+        sampler = recipe.second({}, task=task)["sampler"]
+        sampler_of(replace(arm, sampler=sampler), targets=np.eye(2), seed=0)
+    if isinstance(recipe, PostHoc):
+        recipe.check(task=task, where=where)
+        if head != "linear":
+            raise ConfigError(f'{where} changes a linear last layer, and [model] head = "{head}" is none')
 
 
 def check_loss(

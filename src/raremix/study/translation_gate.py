@@ -101,7 +101,7 @@ def judge_translations(
     model, facts = load_classifier(classifier)
     if tuple(facts.classes) != tuple(classes):
         raise ConfigError(f"{classifier} tells {', '.join(facts.classes)} apart, the data {', '.join(classes)}")
-    ids = manifest.rows(split)
+    ids = manifest.rows(split)  # pyright: ignore[reportArgumentType]
     if not len(ids):
         raise GuardError(f"no {split} images to translate: expected at least one per class")
     ids = np.sort(rng(seed, "sample", 11).permutation(ids)[:MOST])

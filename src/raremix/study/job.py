@@ -1,0 +1,78 @@
+"""A classifier to train, named by the hash of everything that it depends on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raremix.core import files
+from raremix.models import ClassifierSpec
+from raremix.study.fitted import check_weights
+from raremix.study.generator_guard import admitted_translators
+from raremix.study.prepare import Prepared, of_arm
+from raremix.study.spec import ArmSpec, StudySpec
+from raremix.study.training import selection_metric
+
+CODE_VERSION = 3
+"""Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One classifier to train: an arm, a seed, perhaps a fold.
+
+    Attributes:
+        arm: the recipe's name.
+        seed: of initialisation, order, augmentation and mixing.
+        fold: which fold is held out, or None.
+        key: hash of everything that the result depends on.
+    """
+
+    arm: str
+    seed: int
+    fold: int | None
+    key: str
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the job's folder within the study's `jobs/`."""
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{self.arm}-seed{self.seed}{fold}-{self.key[:8]}"
+
+
+def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fold: int | None) -> Job:
+    """Name a job by the hash of its resolved inputs and of this code's version.
+
+    Raises:
+        HeldOutError: if the arm's weights were fitted on rows that this study holds out.
+    """
+    prepared = of_arm(prepared, arm)
+    check_weights(spec, arm, prepared.manifest)
+    model, train = spec.model_of(arm), asdict(spec.train_of(arm))
+    # What changes how fast a run is, or what is written beside it, but not the classifier.
+    for name in ("workers", "checkpoints", "tensorboard"):
+        train.pop(name)
+    generators = admitted_translators(arm.mix, prepared.manifest, size=spec.data.size, channels=prepared.channels)
+    inputs = {
+        "code": CODE_VERSION,
+        "arm": {part: getattr(arm, part) for part in ("mix", "augment", "sampler", "loss")}
+        | ({"recipe": arm.recipe} if arm.recipe else {}),
+        "model": _model_inputs(model),
+        "train": train,
+        "threshold": spec.threshold,
+        "metric": selection_metric(spec, prepared.manifest.card.task),
+        "data": prepared.manifest.hash(),
+        "images": [spec.data.size, prepared.channels, spec.data.bits, spec.data.resize],
+        **({"reading": spec.data.reading.key()} if spec.data.reading.key() else {}),
+        **({"generators": generators} if generators else {}),
+        "seed": seed,
+        "fold": fold,
+    }
+    return Job(arm=arm.name, seed=seed, fold=fold, key=files.hash_value(inputs))
+
+
+def _model_inputs(model: ClassifierSpec) -> dict[str, Any]:
+    """Return what of a [model] table the classifier depends on: the content of files, and not where they are."""
+    inputs = {**asdict(model), "weights": files.hash_file(model.weights) if model.weights else None}
+    if model.head.name == "linear":
+        return {key: value for key, value in inputs.items() if key != "head"}
+    vectors = model.head.vectors
+    return {**inputs, "head": {**asdict(model.head), "vectors": files.hash_file(vectors) if vectors else None}}
