@@ -76,7 +76,7 @@ def test_a_classifier_is_asked(place: Path, tmp_path: Path, monkeypatch: pytest.
         return np.where(np.isin(ids, made[:3])[:, None], 0.01, 0.9) * np.ones((1, 2))
 
     monkeypatch.setattr(curating, "_belief", belief)
-    monkeypatch.setattr(curating, "refuse_learnt", lambda *_, **__: None)
+    monkeypatch.setattr(curating, "refuse_seen", lambda *_, **__: None)
     found = curate(data, weights="plain", cache=tmp_path / "cache", classifier=tmp_path / "classifier")
     assert np.flatnonzero(found.dropped["not recognised"]).tolist() == [0, 1, 2]
 

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from raremix.cli import app
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, HeldOutError, UnknownNameError
-from raremix.data import Manifest
 from raremix.generate import Form
+from raremix.models import ClassifierCard
 from raremix.study import curate as curating
 from raremix.study import hyperplane_maps, translation_gate
+from raremix.study.apply import refuse_seen
 from raremix.study.defaults import study_of
 from raremix.study.generator import fit_generator
-from raremix.study.generator_guard import refuse_learnt
 from raremix.study.generator_spec import read_generator
 from raremix.study.hyperplane_maps import animated, cross_boundaries, table_of, write_crossings
 from raremix.study.prepare import Prepared, prepare
@@ -67,13 +67,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def know(monkeypatch: pytest.MonkeyPatch, prepared: Prepared, *, line: float, drawer: object = None) -> None:
     """Put a known translator and a known classifier where folders are opened."""
-    classes = prepared.manifest.card.classes
+    card = prepared.manifest.card
+    told = ClassifierCard(
+        task=card.task,
+        classes=card.classes,
+        size=32,
+        channels=1,
+        bits=8,
+        resize="pad",
+        thresholds=(0.5,) * len(card.classes),
+        temperature=1.0,
+        modality=card.modality,
+        manifest_hash="",
+        training={},
+    )
     opened = (Dimmer() if drawer is None else drawer, SimpleNamespace(method="dimmer"))
     for module in (hyperplane_maps, translation_gate):
         monkeypatch.setattr(module, "open_translator", lambda *_: opened)
         monkeypatch.setattr(module, "refuse_other_form", lambda *_, **__: None)
-        monkeypatch.setattr(module, "load_classifier", lambda _: (Bright(line), SimpleNamespace(classes=classes)))
-    for name in ("refuse_leaking", "refuse_learnt"):
+        monkeypatch.setattr(module, "load_classifier", lambda _: (Bright(line), told))
+    for name in ("refuse_leaking", "refuse_seen"):
         monkeypatch.setattr(translation_gate, name, lambda *_, **__: None)
 
 
@@ -189,12 +202,6 @@ def test_the_verbs_on_a_fitted_translator_and_a_trained_classifier(tmp_path: Pat
     believed = curating._belief(data, classifier, data.manifest.rows("validation"))
     assert believed.shape == (len(data.manifest.rows("validation")), 2)
     assert np.allclose(believed.sum(axis=1), 1, atol=1e-5)
-    refuse_learnt(classifier, data.manifest, what="it")
-    with pytest.raises(HeldOutError, match="was fitted on"):
-        refuse_learnt(classifier, swapped(data), what="it")
-
-
-def swapped(data: Prepared) -> Manifest:
-    """Return the data with train and test exchanged."""
-    names = {"train": "test", "test": "train"}
-    return data.manifest.with_split([names.get(split, split) for split in data.manifest.frame["split"].to_list()])
+    refuse_seen(classifier, data.manifest, data.manifest.rows("validation"))
+    with pytest.raises(HeldOutError, match="trained on"):
+        refuse_seen(classifier, data.manifest, data.manifest.rows("train"))

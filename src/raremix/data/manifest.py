@@ -93,6 +93,20 @@ class Manifest:
         wanted = pl.col("split").is_null() if split is None else pl.col("split") == split
         return self.frame.filter(wanted)["id"].to_numpy()
 
+    def rows_of(self, split: str) -> Int[np.ndarray, " m"]:
+        """Return the ids of the rows that a person means by a split's name, or by "all".
+
+        Raises:
+            UnknownNameError: if there is no such split.
+            ManifestError: if it has no rows.
+        """
+        if split not in {*SPLITS, "all"}:
+            raise UnknownNameError("split", split, [*SPLITS, "all"])
+        ids = self.ids if split == "all" else self.frame.filter(pl.col("split") == split)["id"].to_numpy()
+        if not len(ids):
+            raise ManifestError(f"the data have no rows in split {split!r}: use another one, or all")
+        return ids
+
     def splits(self, ids: Int[np.ndarray, " m"]) -> list[str]:
         """Return the split of rows, in their order; "none" where it is still to be decided."""
         return self.frame["split"].gather(self.positions(ids)).fill_null("none").to_list()

@@ -184,16 +184,10 @@ def evaluate_classifier(
         if name not in manifest.attributes:
             raise UnknownNameError("column to break results down by", name, manifest.attributes)
     model, card = load_classifier(classifier)
-    if tuple(manifest.card.classes) != card.classes or manifest.card.task != card.task:
-        raise ManifestError(
-            f"the classifier knows {card.task} {', '.join(card.classes)}; the data have {manifest.card.task} "
-            f"{', '.join(manifest.card.classes)}: name the same classes in the same order"
-        )
+    refuse_other_classes(card, manifest)
     if manifest.hash() == card.manifest_hash and split in {"train", "all"}:
         raise HeldOutError("the classifier was trained on these rows: evaluate it on --split test, or on other data")
-    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
-    if not len(ids):
-        raise ManifestError(f"the data have no rows in split {split!r}: use --split all for data without splits")
+    ids = manifest.rows_of(split)
     refuse_seen(classifier, manifest, ids)
     logits = predict_logits(
         model,
@@ -218,6 +212,19 @@ def evaluate_classifier(
         resamples=resamples,
     )
     return table, scores
+
+
+def refuse_other_classes(card: ClassifierCard, manifest: Manifest) -> None:
+    """Refuse data that a classifier was not made for.
+
+    Raises:
+        ManifestError: if task, classes or their order differ.
+    """
+    if tuple(manifest.card.classes) != card.classes or manifest.card.task != card.task:
+        raise ManifestError(
+            f"the classifier knows {card.task} {', '.join(card.classes)}; the data have {manifest.card.task} "
+            f"{', '.join(manifest.card.classes)}: name the same classes in the same order"
+        )
 
 
 def refuse_seen(classifier: Path, manifest: Manifest, ids: Int[np.ndarray, " m"]) -> None:

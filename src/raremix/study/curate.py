@@ -14,7 +14,7 @@ from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
-from raremix.study.generator_guard import refuse_learnt
+from raremix.study.apply import refuse_other_classes, refuse_seen
 from raremix.study.prepare import Prepared
 from raremix.study.synthetic_quality import SyntheticQuality, judge_synthetic
 from raremix.train.inference import predict_logits
@@ -79,7 +79,8 @@ def curate(
         progress: called as images are encoded.
 
     Raises:
-        ConfigError: for several labels per image, or a classifier of other classes.
+        ConfigError: for several labels per image, or a classifier of other images.
+        ManifestError: for a classifier of other classes.
         GuardError: without held-out images to draw the lines by.
         HeldOutError: if the classifier was trained on them.
     """
@@ -101,7 +102,7 @@ def curate(
         values["copy"], dropped["copy"] = np.min(scaled, axis=0), audit.is_flagged
         thresholds["copy"] = dict.fromkeys(manifest.card.classes, 1.0)
     if classifier is not None:
-        refuse_learnt(classifier, manifest, what=f"the classifier {classifier}")
+        refuse_seen(classifier, manifest, held)
         believed = _belief(prepared, classifier, np.concatenate([made, held]))
         own, line = believed[: len(made)], believed[len(made) :]
         truth = np.concatenate([labels["made"], labels["held"]])
@@ -173,11 +174,11 @@ def _belief(prepared: Prepared, classifier: Path, ids: Int[np.ndarray, " n"]) ->
     """Return a classifier's probabilities of the manifest's classes."""
     model, card = load_classifier(classifier)
     shape = prepared.cache.shape
-    if tuple(card.classes) != tuple(prepared.manifest.card.classes) or card.size != shape[-1]:
+    refuse_other_classes(card, prepared.manifest)
+    if (card.channels, card.size) != (shape[1], shape[-1]):
         raise ConfigError(
-            f"{classifier} tells {', '.join(card.classes)} apart at {card.size} px, the data hold "
-            f"{', '.join(prepared.manifest.card.classes)} at {shape[-1]} px: take a classifier of these "
-            f"classes, and set data.size={card.size}"
+            f"{classifier} looks at {card.channels} x {card.size} x {card.size}, the images are "
+            f"{shape[1]} x {shape[-1]} x {shape[-1]}: set data.size={card.size} and data.channels={card.channels}"
         )
     logits = predict_logits(model, prepared.cache, ids, num_classes=len(card.classes), batch_size=64)
     return scores_from_logits(logits, task=card.task, temperature=card.temperature)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, ManifestError, UnknownNameError
+from raremix.core.errors import ConfigError
 from raremix.core.types import Progress
 from raremix.explain import DifferenceMap
 from raremix.generate import generator_hash
@@ -116,11 +116,7 @@ def compute_maps(
     _, card = open_translator(folder)
     manifest = prepared.manifest
     refuse_other_form(folder, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
-    if split not in {"train", "validation", "test", "all"}:
-        raise UnknownNameError("split", split, ["train", "validation", "test", "all"])
-    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
-    if not len(ids):
-        raise ManifestError(f"the data have no rows in split {split!r}")
+    ids = manifest.rows_of(split)
     key = files.hash_value(
         [VERSION, generator_hash(folder), asdict(asked), prepared.cache.folder.name, ids.tolist(), list(card.classes)]
     )

@@ -53,22 +53,6 @@ def refuse_leaking(folder: Path, manifest: Manifest, *, what: str) -> None:
         refuse_held_out(rows, manifest, what=what)
 
 
-def refuse_learnt(folder: Path, manifest: Manifest, *, what: str) -> None:
-    """Refuse a judge that learnt from rows that a data set holds out; its moment may have been chosen by validation.
-
-    Raises:
-        HeldOutError: naming the rows.
-        CorruptError: if the folder does not say on which rows it was fitted.
-    """
-    seen = read_fitted(folder)
-    if seen is None:
-        raise CorruptError(
-            f"{folder / FITTED_ON} is missing, which says on which rows {what} was fitted: train it again"
-        )
-    for use, rows in seen.items():
-        refuse_held_out(rows, manifest, what=what, held=("test",) if use == "validation" else ("validation", "test"))
-
-
 def refuse_leaking_rows(manifest: Manifest) -> None:
     """Refuse synthetic rows whose generator was fitted on held-out rows.
 

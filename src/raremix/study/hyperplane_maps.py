@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, ManifestError, UnknownNameError
+from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.types import Progress
 from raremix.explain import ClassPath, HyperplaneMaps, hyperplane_maps
 from raremix.explain.scale import min_max
 from raremix.generate.sampling import to_bytes
 from raremix.models import load_classifier
+from raremix.study.apply import refuse_other_classes
 from raremix.study.generator_album import examples
 from raremix.study.generator_guard import refuse_other_form
 from raremix.study.generator_pictures import draw_sheet
@@ -74,8 +75,8 @@ def cross_boundaries(
         progress: called as images are followed.
 
     Raises:
-        ConfigError: if the translator has no such way, or the classifier tells other classes apart.
-        ManifestError: if the split has no images.
+        ConfigError: if the translator has no such way.
+        ManifestError: if the split has no images, or the classifier tells other classes apart.
         UnknownNameError: for a class or split that there is not.
     """
     path, card = open_translator(generator)
@@ -85,17 +86,11 @@ def cross_boundaries(
     refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     model, facts = load_classifier(classifier)
     classes = manifest.card.classes
-    if tuple(facts.classes) != tuple(classes):
-        raise ConfigError(f"{classifier} tells {', '.join(facts.classes)} apart, the data {', '.join(classes)}")
+    refuse_other_classes(facts, manifest)
     for name in to or ():
         if name not in classes:
             raise UnknownNameError("class", name, classes)
-    if split not in {"all", "train", "validation", "test"}:
-        raise UnknownNameError("split", split, ("train", "validation", "test", "all"))
-    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
-    if not len(ids):
-        raise ManifestError(f"no images in the split {split}: expected at least one")
-    chosen = examples(manifest, ids, per_class=per_class, seed=seed)
+    chosen = examples(manifest, manifest.rows_of(split), per_class=per_class, seed=seed)
     labels = np.nan_to_num(manifest.targets(chosen)).argmax(axis=1)
     device, crossings = drawing_device(), []
     model.to(device)
@@ -171,7 +166,7 @@ def write_crossings(crossings: Sequence[Crossing], prepared: Prepared, folder: P
         cells = [[own[i], start[i], boundary[i], maps[i], end[i]] for i in rows]
         title = f"towards {one.other}: what has to change until the classifier cannot decide"
         sheet = draw_sheet(cells, rows=[one.own[i] for i in rows], columns=COLUMNS, title=title)
-        name = f"{_safe(one.other)}"
+        name = files.file_name(one.other)
         written.append(files.write_image(folder / f"hdm-{name}.png", sheet))
         frames = [draw_sheet([[image] for image in to_bytes(strip)[rows]], rows=[one.own[i] for i in rows])
                   for strip in one.strips]  # fmt: skip
@@ -185,7 +180,3 @@ def animated(frames: Sequence[UInt8[np.ndarray, "H W 3"]], *, milliseconds: int 
     stream = io.BytesIO()
     pictures[0].save(stream, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
     return stream.getvalue()
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from raremix.core.errors import ManifestError, UnknownNameError
+from raremix.core.errors import ManifestError
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
 from raremix.data.readers import Pixels, Resize, fit_image, read_image
 from raremix.models import ClassifierCard, load_classifier
-from raremix.study.apply import refuse_seen
+from raremix.study.apply import refuse_other_classes, refuse_seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +43,13 @@ def masked_rows(classifier: Path, manifest: Manifest, split: str) -> Int[np.ndar
         UnknownNameError: if there is no such split.
     """
     _, card = load_classifier(classifier)
-    if tuple(manifest.card.classes) != card.classes or manifest.card.task != card.task:
-        raise ManifestError(
-            f"the classifier knows {card.task} {', '.join(card.classes)}; the data have {manifest.card.task} "
-            f"{', '.join(manifest.card.classes)}: name the same classes in the same order"
-        )
-    if split not in {"train", "validation", "test", "all"}:
-        raise UnknownNameError("split", split, ["train", "validation", "test", "all"])
+    refuse_other_classes(card, manifest)
     if "mask" not in manifest.frame.columns:
         raise ManifestError(
             "the data have no column `mask`: where the lesions are is known for phantoms, and for tables with a column "
             "of mask files"
         )
-    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
+    ids = manifest.rows_of(split)
     has = np.array([path is not None for path in manifest.masks(ids)], dtype=bool)
     has &= (manifest.targets(ids) > 0.5).any(axis=1)
     if not has.any():

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raremix.core.errors import ConfigError, GuardError
+from raremix.core.errors import GuardError
 from raremix.core.features import features_seen
 from raremix.core.random import rng
 from raremix.core.types import Progress
@@ -16,7 +16,8 @@ from raremix.evaluate import wilson
 from raremix.evaluate.generative import kernel_distance
 from raremix.generate import ClassTranslator
 from raremix.models import load_classifier
-from raremix.study.generator_guard import refuse_leaking, refuse_learnt, refuse_other_form
+from raremix.study.apply import refuse_other_classes, refuse_seen
+from raremix.study.generator_guard import refuse_leaking, refuse_other_form
 from raremix.study.generator_use import drawing_device, open_translator
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
@@ -87,8 +88,9 @@ def judge_translations(
         progress: called as images are translated.
 
     Raises:
-        ConfigError: if the two draw or tell apart something else than the data hold.
-        GuardError: if the split is train, or has no images.
+        ConfigError: if the translator draws something else than the data hold.
+        ManifestError: if the classifier tells something else apart, or the split has no images.
+        GuardError: if the split is train.
         HeldOutError: if either was trained on these images.
     """
     manifest, classes = prepared.manifest, prepared.manifest.card.classes
@@ -97,13 +99,10 @@ def judge_translations(
     drawer, card = open_translator(generator)
     refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     refuse_leaking(generator, manifest, what=f"the generator {generator}")
-    refuse_learnt(classifier, manifest, what=f"the classifier {classifier}")
     model, facts = load_classifier(classifier)
-    if tuple(facts.classes) != tuple(classes):
-        raise ConfigError(f"{classifier} tells {', '.join(facts.classes)} apart, the data {', '.join(classes)}")
-    ids = manifest.rows(split)  # pyright: ignore[reportArgumentType]
-    if not len(ids):
-        raise GuardError(f"no {split} images to translate: expected at least one per class")
+    refuse_other_classes(facts, manifest)
+    ids = manifest.rows_of(split)
+    refuse_seen(classifier, manifest, ids)
     ids = np.sort(rng(seed, "sample", 11).permutation(ids)[:MOST])
     labels = manifest.targets(ids).argmax(axis=1)
     device = drawing_device()
