@@ -10,13 +10,12 @@ from raremix.report.audit import (
     AuditRecord,
     Finding,
     Ranked,
-    Shown,
-    Strip,
     fit,
     render_audit,
     rows_in_words,
     write_audit,
 )
+from raremix.report.strip import Shown, Strip
 
 PAYLOADS = (
     "<script>console.log(1)</script>",
@@ -52,7 +51,7 @@ def parsed(html: str) -> Elements:
 
 
 def strip(sets: int, *, of: int = 2, caption: str = "row 1, test\nsick") -> Strip:
-    one = tuple(Shown(jpeg=PICTURE, caption=caption) for _ in range(of))
+    one = tuple(Shown(picture=PICTURE, caption=caption) for _ in range(of))
     return Strip(sets=(one,) * sets, notes=("similarity 0.99",) * sets)
 
 

@@ -95,9 +95,9 @@ def test_pictures_show_each_split_of_a_set(audited: Audited) -> None:
         "row 2, train",
         "row 25, test",
     ]
-    assert all(picture.jpeg for picture in shown)
+    assert all(picture.picture for picture in shown)
     broken = next(found for found in record.findings if found.sets == ((29,),))
-    assert broken.strip.sets[0][0].jpeg == ""
+    assert broken.strip.sets[0][0].picture == ""
     assert "cannot be read" in broken.strip.sets[0][0].caption
     assert not any(found.strip.sets for found in record_of(audited, with_pictures=False).findings)
 

@@ -1,9 +1,13 @@
 """How good and how private synthetic images are: on phantoms, with copies planted among honest ones."""
 
+import base64
+import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.study.synthetic_sets import plain_features, prepared, synthetic_set
 from typer.testing import CliRunner
 
@@ -40,7 +44,12 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
     assert (every.name, every.synthetic, every.flagged) == ("all classes", 95, len(flagged))
     assert sum(one.synthetic for one in found.classes[1:]) == 95
     assert {one.name for one in found.classes[1:]} == set(data.manifest.card.classes)
-    page = render_quality(record_of(found, data, created="2026-01-01T00:00+00:00"))
+    record = record_of(found, data, created="2026-01-01T00:00+00:00")
+    for (made, source), pair in zip(record.pairs.sets, found.pairs, strict=False):
+        for shown, row in ((made, pair.made), (source, pair.source)):
+            drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.picture))))
+            assert np.array_equal(np.atleast_3d(drawn).transpose(2, 0, 1), data.cache.take(np.array([row]))[0])
+    page = render_quality(record)
     assert "Memorised" in page
     assert "<script" not in page
     assert page.count("data:image/png") > 30

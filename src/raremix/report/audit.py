@@ -1,7 +1,7 @@
 """Put an audit on one page: a single HTML file that opens offline, asks nothing of anybody and names no patient."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,38 +12,13 @@ from raremix.report.figures import audit as figures
 from raremix.report.figures import rows
 from raremix.report.notation import grouped
 from raremix.report.page import environment, resource
+from raremix.report.strip import Strip
 
 IMAGE_BUDGET = 3_600_000
 """Characters of pictures in base64: the page must stay below 5 MB, and its text takes at most about 1 MB."""
 
 MOST_SETS = 12
 MOST_ROWS = 4_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A picture on the page.
-
-    Attributes:
-        jpeg: the picture in base64; empty where it cannot be shown.
-        caption: its row, split and label; lines are parted by a line break.
-    """
-
-    jpeg: str
-    caption: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strip:
-    """Pictures that belong together, side by side, in one or more sets.
-
-    Attributes:
-        sets: pictures of each set.
-        notes: small print below each set, such as how similar its pictures are; as many as sets, or none.
-    """
-
-    sets: tuple[tuple[Shown, ...], ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +37,7 @@ class Finding:
     cost: str
     advice: str
     sets: tuple[tuple[int, ...], ...] = ()
-    strip: Strip = Strip()
+    strip: Strip = field(default_factory=Strip)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +56,7 @@ class Ranked:
     words: str
     total: int
     look_at: int
-    strip: Strip = Strip()
+    strip: Strip = field(default_factory=Strip)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +173,7 @@ def fit(record: AuditRecord, *, budget: int) -> tuple[AuditRecord, int]:
             findings=tuple(replace(found, strip=_cut(found.strip, most)) for found in record.findings),
             ranked=tuple(replace(entry, strip=_cut(entry.strip, most)) for entry in record.ranked),
         )
-        if sum(len(picture.jpeg) for strip in _strips(kept) for shown in strip.sets for picture in shown) <= budget:
+        if sum(len(one.picture) for strip in _strips(kept) for shown in strip.sets for one in shown) <= budget:
             return kept, total - sum(len(shown) for strip in _strips(kept) for shown in strip.sets)
     raise AssertionError("no pictures at all are more than the budget")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from raremix.core import files
-from raremix.report.audit import Strip
 from raremix.report.notation import grouped
 from raremix.report.page import environment, resource
+from raremix.report.strip import Strip
 
 Triple = tuple[float, float, float]
 """A value with the ends of its interval."""

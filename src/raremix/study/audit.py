@@ -11,14 +11,16 @@ import polars as pl
 
 from raremix import __version__
 from raremix.core.errors import ReadError
+from raremix.core.markdown import literal
 from raremix.core.types import Progress
 from raremix.data.audit import Audit, Problem, audit, picture
 from raremix.data.guards import suspended
 from raremix.data.manifest import Manifest
 from raremix.data.readers import Reading
 from raremix.data.suspects import Suspects
-from raremix.report.audit import AuditRecord, Finding, Ranked, Shown, Strip
+from raremix.report.audit import AuditRecord, Finding, Ranked
 from raremix.report.notation import grouped
+from raremix.report.strip import Shown, Strip
 from raremix.study.pictures import caption
 from raremix.study.spec import StudySpec
 from raremix.study.suspects import find_suspects
@@ -260,14 +262,14 @@ def summary_of(audited: Audited) -> str:
     splits = [_split_name(split) for split in census.splits]
     is_grouped = audited.audit.manifest.frame["group"].n_unique() < len(audited.audit.manifest)
     what = "images (groups)" if is_grouped else "images"
-    lines = [f"**{sum_up(found.problems, len(found.manifest))}**", ""]
-    lines += [f"| {what} | " + " | ".join(splits) + " |", "| --- |" + " ---: |" * len(splits)]
+    lines = [f"**{literal(sum_up(found.problems, len(found.manifest)))}**", ""]
+    lines += [f"| {what} | " + " | ".join(map(literal, splits)) + " |", "| --- |" + " ---: |" * len(splits)]
     for k in np.argsort(-census.images.sum(axis=0), kind="stable"):
         cells = [
             f"{census.images[s, k]:,}" + (f" ({census.groups[s, k]:,})" if is_grouped else "")
             for s in range(len(splits))
         ]
-        lines.append(f"| {_cell(card.classes[k])} | " + " | ".join(cells) + " |")
+        lines.append(f"| {literal(card.classes[k])} | " + " | ".join(cells) + " |")
     totals = [
         f"{n:,}" + (f" ({g:,})" if is_grouped else "")
         for n, g in zip(census.split_images, census.split_groups, strict=True)
@@ -277,11 +279,11 @@ def summary_of(audited: Audited) -> str:
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in census.kinds[:4])
     lines += [f"Sizes: {sizes}. Files: {kinds}.", ""]
     if card.task == "multilabel" and (pairs := _commonest_pairs(found)):
-        lines += [f"Labels that go together most: {_cell(pairs)}.", ""]
+        lines += [f"Labels that go together most: {literal(pairs)}.", ""]
     if not found.problems:
         return "\n".join(lines).rstrip() + "\n"
     lines += ["| level | found | what it costs |", "| --- | --- | --- |"]
-    lines += [f"| {p.level} | {_cell(p.title)} | {_cell(p.cost)} |" for p in found.problems]
+    lines += [f"| {p.level} | {literal(p.title)} | {literal(p.cost)} |" for p in found.problems]
     return "\n".join(lines) + "\n"
 
 
@@ -337,8 +339,8 @@ class _Pictures:
         try:
             jpeg = picture(self.manifest.root / row["path"], side=SIDE, reading=self.reading)
         except ReadError:
-            return Shown(jpeg="", caption=f"row {row['id']}{split}\n{label}\ncannot be read")
-        return Shown(jpeg=base64.b64encode(jpeg).decode(), caption=f"row {row['id']}{split}\n{label}")
+            return Shown(picture="", caption=f"row {row['id']}{split}\n{label}\ncannot be read")
+        return Shown(picture=base64.b64encode(jpeg).decode(), caption=f"row {row['id']}{split}\n{label}")
 
 
 def _split_name(split: str) -> str:
@@ -365,7 +367,3 @@ def _commonest_pairs(found: Audit, most: int = 5) -> str:
     order = np.argsort(-together, axis=None, kind="stable")[:most].tolist()
     pairs = [divmod(place, len(names)) for place in order if together.flat[place]]
     return ", ".join(f"{names[i]} with {names[j]} ({together[i, j]:,})" for i, j in pairs)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -57,7 +57,7 @@ def class_examples(prepared: Prepared) -> list[dict[str, Any]]:
         mine = ids[targets[:, k] > 0.5]
         chosen = rng(0, "show", k).permutation(len(mine))[:PER_CLASS]
         images = prepared.cache.take(mine[np.sort(chosen)]) if len(mine) else []
-        examples.append({"label": name, "pngs": [to_png(_to_bytes(image)) for image in images]})
+        examples.append({"label": name, "pngs": [to_png(image) for image in images]})
     return examples
 
 
@@ -117,7 +117,7 @@ def worst_errors(
     return [
         {
             "arm": arm,
-            "png": to_png(_to_bytes(image)),
+            "png": to_png(image),
             "true": true_name,
             "predicted": called_name,
             "score": round(score, 4),
@@ -131,10 +131,11 @@ def to_png(image: np.ndarray, *, side: int | None = SIDE) -> str:
     """Encode an image as a PNG thumbnail in base64.
 
     Args:
-        image: uint8 of shape (C, H, W); of 2 channels the first is shown, of 4 the first three.
+        image: uint8 or uint16 of shape (C, H, W); of 2 channels the first is shown, of 4 the first three.
         side: pixels that its longer side has at most, or None.
     """
     shown = image[:1] if image.shape[0] < 3 else image[:3]
+    shown = (shown >> 8).astype(np.uint8) if shown.dtype == np.uint16 else shown
     plain = shown[0] if shown.shape[0] == 1 else shown.transpose(1, 2, 0)
     picture = Image.fromarray(np.ascontiguousarray(plain))
     if side is not None and max(picture.size) > side:
@@ -142,10 +143,6 @@ def to_png(image: np.ndarray, *, side: int | None = SIDE) -> str:
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()
-
-
-def _to_bytes(image: np.ndarray) -> np.ndarray:
-    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
 def caption(target: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 
 from raremix import __version__
 from raremix.evaluate.generative import FIGURES, Figure
-from raremix.report.audit import Shown, Strip
 from raremix.report.quality import Album, QualityRecord, QualityRow
+from raremix.report.strip import Shown, Strip
 from raremix.study.pictures import to_png
 from raremix.study.prepare import Prepared
 from raremix.study.synthetic_quality import SyntheticQuality
@@ -46,8 +46,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
 
     def shown(row: int, words: str) -> Shown:
         image = prepared.cache.take(np.array([row]))[0]
-        image = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
-        return Shown(jpeg=to_png(image.transpose(1, 2, 0), side=PICTURE), caption=f"row {row}\n{words}")
+        return Shown(picture=to_png(image, side=PICTURE), caption=f"row {row}\n{words}", kind="png")
 
     pairs = Strip(
         sets=tuple((shown(p.made, "generated"), shown(p.source, "training")) for p in found.pairs[:MOST_PAIRS]),
