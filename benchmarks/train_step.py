@@ -26,10 +26,11 @@ from rich.table import Table
 
 from raremix.config import override
 from raremix.core import files
+from raremix.study.arm_table import ArmSpec
 from raremix.study.defaults import compose
 from raremix.study.feeds import make_feed, make_guide
 from raremix.study.prepare import Prepared, prepare
-from raremix.study.spec import ArmSpec, StudySpec, loss_of, parse_study
+from raremix.study.spec import StudySpec, loss_of, parse_study
 from raremix.study.tasks import make_task
 from raremix.study.training import build_model
 from raremix.train import fit

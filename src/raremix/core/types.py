@@ -30,7 +30,8 @@ class Batch:
         images: values in [0, 1]; normalisation belongs to the model.
         targets: values in [0, 1]; NaN means not labelled.
         ids: manifest rows, the keys of cached importance maps and of provenance.
-        importance: maps in [0, 1] of what matters in each image, where they are known beforehand; of any size.
+        importance: maps in [0, 1] of what matters in each image, where they are known beforehand; of any size. One per
+            image, or one per class: what would change in the image if it showed that class.
         warp: how each image was warped by augmentation, from output to input coordinates in [-1, 1], so that a map that
             is kept for the image as it was can be warped likewise; None where it was not.
         is_synthetic: which images were generated; None where all are real.
@@ -40,7 +41,7 @@ class Batch:
     images: Float[Tensor, "B C H W"]
     targets: Float[Tensor, "B K"]
     ids: Int[Tensor, " B"] | None = None
-    importance: Float[Tensor, "B 1 h w"] | None = None
+    importance: Float[Tensor, "B m h w"] | None = None
     warp: Float[Tensor, "B 2 3"] | None = None
     is_synthetic: Bool[Tensor, " B"] | None = None
     pool: "Batch | None" = None

@@ -63,6 +63,11 @@ class ImageCache:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def key(self) -> str:
+        """Hash of the images that the entry holds, in order, and of how they were prepared."""
+        return self.folder.name
+
     def take(self, ids: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B C H W"] | UInt16[np.ndarray, "B C H W"]:
         """Return copies of the images with these manifest ids, in this order.
 

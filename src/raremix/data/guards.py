@@ -155,7 +155,7 @@ def find_split_files(manifest: Manifest) -> Finding | None:
 
 
 def find_synthetic_rows(manifest: Manifest, *, allow: Collection[str] = ()) -> Finding | None:
-    """Find synthetic rows outside train, but in the splits that are allowed by name.
+    """Find synthetic (or repeated) rows outside train, but in the splits that are allowed by name.
 
     Raises:
         UnknownNameError: if `allow` names a split that there is not.
@@ -163,7 +163,7 @@ def find_synthetic_rows(manifest: Manifest, *, allow: Collection[str] = ()) -> F
     for name in allow:
         if name not in SPLITS:
             raise UnknownNameError("split", name, SPLITS)
-    synthetic = manifest.frame.filter((pl.col("origin") == "synthetic") & pl.col("split").is_not_null())
+    synthetic = manifest.frame.filter((pl.col("origin") != "real") & pl.col("split").is_not_null())
     bad = synthetic.filter(~pl.col("split").is_in(["train", *allow]))
     if not bad.height:
         return None

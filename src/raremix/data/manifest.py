@@ -25,7 +25,7 @@ __all__ = ["NAMED", "ORIGINS", "RESERVED", "TARGET", "Card", "Manifest", "listed
 
 TARGET = "target:"
 RESERVED = ("id", "path", "group", "split", "origin", "parents", "recipe", "sha256", "mask")
-ORIGINS = ("real", "synthetic")
+ORIGINS = ("real", "synthetic", "repeated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -321,9 +321,9 @@ def _check_rows(frame: pl.DataFrame) -> None:
     bad = frame.filter(pl.col("path").is_null() | (pl.col("path") == ""))
     if bad.height:
         raise ManifestError(f"no path in {named_rows(bad)}: every row needs an image file")
-    bad = frame.clear()
-    if frame["path"].n_unique() < frame.height:
-        bad = frame.filter(pl.col("path").is_duplicated())
+    bad, once = frame.clear(), frame.filter(pl.col("origin") != "repeated")
+    if once["path"].n_unique() < once.height:
+        bad = once.filter(pl.col("path").is_duplicated())
     if bad.height:
         raise ManifestError(f"one file in several rows: {named_rows(bad)}: keep one row per image")
     for column in [c for c in ("path", "mask") if c in frame.columns]:

@@ -106,10 +106,14 @@ class VariMix(Method):
                 "VariMix needs to know what would change with the class: pass importance=, for example "
                 "raremix.explain.DifferenceMap(...), or a batch with such maps"
             )
-        maps = batch.importance
+        maps, partners = batch.importance, take_rows(pool.targets, torch.from_numpy(pairs.partner))
         if maps is None:
             assert self.importance is not None
-            maps = self.importance(batch.images, take_rows(pool.targets, torch.from_numpy(pairs.partner)))
+            maps = self.importance(batch.images, partners)
+        elif maps.shape[1] > 1:
+            # One map per class: the partner's is asked for, weighed if its label is soft.
+            wanted = partners.detach().float().nan_to_num(nan=0.0).to(maps.device)
+            maps = torch.einsum("bk,bkhw->bhw", wanted, maps.float())[:, None]
         return maps.detach().float().nan_to_num(nan=0.0)
 
 

@@ -15,7 +15,7 @@ from raremix.core import files
 from raremix.report import notation, words
 from raremix.report.calibration import calibration_table, shifts_table
 from raremix.report.coverage import coverage_table
-from raremix.report.figures import panels, rows, tail
+from raremix.report.figures import dose, panels, rows, tail
 from raremix.report.figures.panels import Panel
 from raremix.report.figures.rows import Rows
 from raremix.report.held_out import left_out, seen
@@ -93,6 +93,8 @@ def render(record: Record, images: Images | None = None) -> str:
         counts=_counts(record),
         tail=tail.long_tail(record, slots),
         tail_words=tail.tail_words(record),
+        doses=dose.dose_response(record, slots),
+        added=dose.added_words(record),
         left_out=left_out(record),
         seen=seen(record),
         headline=headline(record),

@@ -62,6 +62,25 @@ class Rarity(Part):
         return self
 
 
+class Added(Part):
+    """What an arm added to its training images.
+
+    Attributes:
+        kind: images from a generator, or real ones once more.
+        series: what arms that differ in the number or in the strength alone have in common, in words.
+        train, validation: images added per class.
+        dose: images added per real one, over the classes that got some.
+        strength: how far image-to-image drawing went, where that was set.
+    """
+
+    kind: Literal["generated", "repeated"]
+    series: Text
+    train: dict[Name, Count]
+    validation: dict[Name, Count] = {}
+    dose: Annotated[float, Field(ge=0)]
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
 class Quarantine(Part):
     """Files that could not be read and were left out: how many of how many, and of which split and class."""
 
@@ -129,6 +148,7 @@ class Arm(Part):
     images_per_second: float | None = None
     best_step: dict[Text, int | None] = {}
     rarity: Rarity | None = None
+    added: Added | None = None
 
 
 class Metric(Part):

@@ -21,7 +21,16 @@ from raremix.study.job import Job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome, collect
 from raremix.study.record import gather, rankable_labels, write_record
-from raremix.study.run import Say, StudyPlan, job_folder, load_outcomes, plan_study, refuse_foreign_fits, train_all
+from raremix.study.run import (
+    Say,
+    StudyPlan,
+    job_folder,
+    load_outcomes,
+    make_images,
+    plan_study,
+    refuse_foreign_fits,
+    train_all,
+)
 from raremix.study.spec import StudySpec
 
 FOLDER = "best"
@@ -87,11 +96,13 @@ def run_best(
         plan = plan_study(spec, runs=runs, cache=cache, progress=make("Reading images"))
         say(str(plan.decidable["text"]))
         before = len(files.read_records(folder / "test_openings.jsonl"))
+        plan, unmade = make_images(spec, plan, cache=cache, make=make, say=say, should_stop=should_stop)
         failed = train_all(
             spec,
             plan,
             cache=cache,
             make=make,
+            unmade=unmade,
             splits=("validation",) if spec.folds is None else ("validation", "test"),
             say=say,
             should_stop=should_stop,

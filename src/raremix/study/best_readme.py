@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raremix.core.markdown import literal
 from raremix.evaluate.metrics import METRICS
 from raremix.study.choice import Choice
 from raremix.study.spec import StudySpec
@@ -74,12 +75,12 @@ def readme_of(
         why: which of the runs it is, and why that.
         folder: where it will lie.
     """
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in choice_table(choice))
-    said = "".join(f"\n* {text}" for text in [*notes, *record["warnings"]])
+    rows = "\n".join(f"| {' | '.join(map(literal, row))} |" for row in choice_table(choice))
+    said = "".join(f"\n* {literal(text)}" for text in [*notes, *record["warnings"]])
     heading, note = _worth(spec, choice, record)
-    return f"""# {spec.name}: {choice.arm}
+    return f"""# {literal(spec.name)}: {literal(choice.arm)}
 
-{choice_words(choice)}
+{literal(choice_words(choice))}
 {said}
 
 ## How to use it
@@ -136,7 +137,9 @@ def _decisions(record: Mapping[str, Any], thresholds: Sequence[float]) -> str:
     if record["data"]["task"] == "multiclass":
         return "Its decision is the class with the largest score."
     lines = ["| class | threshold, chosen on validation images |", "| --- | --- |"]
-    lines += [f"| {name} | {limit:.4f} |" for name, limit in zip(record["data"]["classes"], thresholds, strict=True)]
+    lines += [
+        f"| {literal(name)} | {limit:.4f} |" for name, limit in zip(record["data"]["classes"], thresholds, strict=True)
+    ]
     return "\n".join(lines)
 
 
@@ -148,7 +151,7 @@ def _classes(record: Mapping[str, Any]) -> str:
     unit = "patients" if record["data"]["grouped"] else "images"
     lines = [f"| class, the rarest first | {unit} with it | sensitivity | 95 % interval |", "| --- | --- | --- | --- |"]
     for one in sorted(found, key=lambda m: m["positives"]):
-        lines.append(f"| {one['label']} | {one['positives']} | {_number(one['value'])} | {_between(one)} |")
+        lines.append(f"| {literal(one['label'])} | {one['positives']} | {_number(one['value'])} | {_between(one)} |")
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from raremix.evaluate.bootstrap import blocks, patients
 from raremix.evaluate.decide import decide
 from raremix.evaluate.metrics import METRICS, mean_defined
 from raremix.evaluate.sufficient import Sufficient, reduce_predictions
-from raremix.study.spec import ArmSpec
+from raremix.study.arm_table import ArmSpec
 
 PLAIN_LOSSES = frozenset({"auto", "cross_entropy", "binary_cross_entropy"})
 RESAMPLES = 400

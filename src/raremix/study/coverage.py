@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from raremix.data.coverage import Coverage, coverage
+from raremix.study.arm_table import ArmSpec
 from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, of_arm
-from raremix.study.spec import ArmSpec, StudySpec, sampler_of
+from raremix.study.spec import StudySpec, sampler_of
 
 
 def arm_coverage(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> Coverage:

@@ -12,6 +12,7 @@ from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
+from raremix.data.unnamed import unnamed_groups
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
 from raremix.study.apply import refuse_other_classes, refuse_seen
@@ -136,7 +137,7 @@ def write_curated(found: Curation, prepared: Prepared, output: Path) -> Path:
     files.write_json(output / "curation.json", counts_of(found, manifest) | {"thresholds": found.thresholds})
     gone = set(found.ids[~found.kept].tolist())
     frame = manifest.frame.filter(~pl.col("id").is_in(list(gone)))
-    return replace(manifest, frame=frame).write(output / "manifest.parquet")
+    return unnamed_groups(replace(manifest, frame=frame)).write(output / "manifest.parquet")
 
 
 def dropped_table(found: Curation, manifest: Manifest) -> pl.DataFrame:

@@ -118,7 +118,7 @@ def compute_maps(
     refuse_other_form(folder, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     ids = manifest.rows_of(split)
     key = files.hash_value(
-        [VERSION, generator_hash(folder), asdict(asked), prepared.cache.folder.name, ids.tolist(), list(card.classes)]
+        [VERSION, generator_hash(folder), asdict(asked), prepared.cache.key, ids.tolist(), list(card.classes)]
     )
     entry = cache / "difference" / key
     if not entry.exists():

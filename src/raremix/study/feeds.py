@@ -5,23 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.fitted import FITTED_ON, FittedOn, read_fitted, write_fitted
-from raremix.core.random import torch_seed
+from raremix.core.protocols import ImportanceMap
+from raremix.core.random import rng, torch_seed
 from raremix.core.types import Progress, Stream
+from raremix.generate import generator_hash
+from raremix.study.arm_table import ArmSpec
 from raremix.study.fitted import check_fitted, rows_of
+from raremix.study.generator_use import translators_in
 from raremix.study.mixers import KeptImportance, kept_importance, make_mixer
 from raremix.study.prepare import Prepared
-from raremix.study.spec import (
-    ArmSpec,
-    StudySpec,
-    augmentation_of,
-    sampler_of,
-)
+from raremix.study.spec import StudySpec, augmentation_of, sampler_of
 from raremix.train import Feed
 from raremix.train.feed import to_float
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, store
@@ -75,7 +74,7 @@ def make_guide(
 
 def computed_maps(
     kept: KeptImportance, prepared: Prepared, *, cache: Path, where: str, progress: Progress | None = None
-) -> UInt8[Tensor, "N 1 g g"]:
+) -> UInt8[Tensor, "N m g g"]:
     """Return the maps of all training images, computed once and kept beside the image cache.
 
     Raises:
@@ -85,19 +84,24 @@ def computed_maps(
     manifest = prepared.manifest
     ids = manifest.rows("train")
     used = rows_of(manifest, ids)
-    key = files.hash_value([MAPS_VERSION, kept.table, kept.grid, prepared.cache.folder.name, ids.tolist()])
+    about = [kept.table, *(generator_hash(Path(name)) for name in translators_in(kept.table))]
+    key = files.hash_value([MAPS_VERSION, *about, kept.grid, prepared.cache.key, ids.tolist()])
     folder = cache / "importance" / key[:32]
-    shape = (int(manifest.ids.max()) + 1, 1, kept.grid, kept.grid)
+    each = len(manifest.card.classes) if kept.is_per_class else 1
+    shape = (int(manifest.ids.max()) + 1, each, kept.grid, kept.grid)
+    targets = np.nan_to_num(manifest.targets(ids))
     if folder.exists():
         files.verify(folder, advice="delete it, and it will be made again")
         check_fitted({"importance maps": _told(folder)}, manifest, where=str(folder))
-        return torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
-    draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid)
-    targets = np.nan_to_num(manifest.targets(ids))
+        found = torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
+        return exchanged(found, ids, targets) if kept.shuffled else found
+    draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid, maps=each)
     for start in range(0, len(ids), 64):
         chosen = ids[start : start + 64].copy()  # the manifest's own column cannot be written to
         images = to_float(prepared.cache.take(chosen))
-        store(maps, torch.from_numpy(chosen), draw(images, torch.from_numpy(targets[start : start + 64]).float()))
+        own = torch.from_numpy(targets[start : start + 64]).float()
+        drawn = _towards_all(draw, images, own) if kept.is_per_class else draw(images, own)
+        store(maps, torch.from_numpy(chosen), drawn)
         if progress is not None:
             progress("importance maps", start + len(chosen), len(ids))
     files.folder(folder.parent)
@@ -105,7 +109,35 @@ def computed_maps(
         files.write_bytes(draft / "maps.raw", maps.numpy().tobytes())
         write_fitted(draft, {"train": used})
         files.seal(draft, ["maps.raw", FITTED_ON])
-    return maps
+    return exchanged(maps, ids, targets) if kept.shuffled else maps
+
+
+def exchanged(
+    maps: UInt8[Tensor, "N m g g"], ids: Int[np.ndarray, " n"], targets: Float[np.ndarray, "n K"]
+) -> UInt8[Tensor, "N m g g"]:
+    """Return the maps handed round among the images of each class, so that no image of a class of several has its own.
+
+    Args:
+        maps: one set per manifest row.
+        ids: the training rows.
+        targets: their labels; rows with the same labels are of one class.
+    """
+    found = maps.clone()
+    _, classes = np.unique(targets, axis=0, return_inverse=True)
+    for k in range(int(classes.max()) + 1):
+        own = ids[classes.ravel() == k]
+        ring = own[rng(0, "pair", k, 1).permutation(len(own))]
+        found[torch.from_numpy(ring)] = maps[torch.from_numpy(np.roll(ring, 1))]
+    return found
+
+
+def _towards_all(
+    draw: ImportanceMap, images: Float[Tensor, "B C H W"], own: Float[Tensor, "B K"]
+) -> Float[Tensor, "B K h w"]:
+    """Draw the maps of images towards every class; towards their own class nothing changes."""
+    every = torch.eye(own.shape[1])
+    maps = torch.cat([draw(images, one.expand(len(images), -1)) for one in every], dim=1)
+    return maps * (1 - own.clamp(0, 1))[:, :, None, None]
 
 
 def _told(folder: Path) -> dict[str, str | int]:

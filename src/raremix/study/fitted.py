@@ -16,7 +16,8 @@ from raremix.core.errors import HeldOutError
 from raremix.core.fitted import FittedOn, content_keys, fitted_on, read_fitted
 from raremix.core.types import Split
 from raremix.data.manifest import Manifest, listed
-from raremix.study.spec import ArmSpec, StudySpec
+from raremix.study.arm_table import ArmSpec
+from raremix.study.spec import StudySpec
 
 USES: Mapping[str, Split] = {
     "classifier": "train",

@@ -11,15 +11,17 @@ from PIL import Image, ImageDraw
 
 from raremix.core import files
 from raremix.core.errors import ConfigError
+from raremix.core.markdown import literal
 from raremix.core.pixels import take_rows
 from raremix.core.random import rng
 from raremix.core.types import Batch, Boxes, MixPlan, Progress, resize_mask
 from raremix.mix import MIXERS, Method
+from raremix.study.arm_table import ArmSpec
 from raremix.study.feeds import make_feed
 from raremix.study.mixers import make_mixer
 from raremix.study.pictures import caption, to_png
 from raremix.study.prepare import Prepared
-from raremix.study.spec import ArmSpec, StudySpec
+from raremix.study.spec import StudySpec
 
 SIDE, GAP, TITLE, LINE = 112, 6, 18, 16
 """Pixels: side of a picture, between pictures, of the columns' titles, of a line below a picture."""
@@ -179,15 +181,17 @@ def _write_pages(folder: Path, found: dict[str, str], prepared: Prepared) -> Non
         f"What each method makes of {card.name}: two images, where the method looks at them their importance maps, the "
         "share of its own pixels that the first keeps, the result, and its label."
     )
-    page = [f"# Gallery of mixers\n\n{about} Made by `raremix show mixes`.\n"]
+    page = [f"# Gallery of mixers\n\n{literal(about)} Made by `raremix show mixes`.\n"]
     page += [f"## {name}\n\n![{name}]({path.name})\n" for name, path in shown.items()]
-    page += [f"* `{name}` is {why}\n" for name, why in left_out.items()]
+    page += [f"* `{name}` is {literal(why)}\n" for name, why in left_out.items()]
     files.write_text(folder / "index.md", "\n".join(page))
     body = [f"<h2>{escape(name)}</h2><img alt='{escape(name)}' src='{_inline(path)}'>" for name, path in shown.items()]
     body += [f"<p><code>{escape(name)}</code> is {escape(why)}</p>" for name, why in left_out.items()]
     style = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem}img{max-width:100%}"
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     head = (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Gallery of mixers</title><style>{style}</style>"
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
+        f'content="{policy}"><title>Gallery of mixers</title><style>{style}</style>'
     )
     files.write_text(folder / "gallery.html", f"{head}<h1>Gallery of mixers</h1><p>{escape(about)}</p>{''.join(body)}")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, ManifestError, UnknownNameError
+from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.generate import GeneratorCard, ImageGenerator
 from raremix.generate.sampling import sample
 from raremix.study.generator_album import COLUMNS, draw_translations, examples
@@ -51,7 +51,7 @@ def sample_class(
     refuse_unseen(folder, card, label)
     drawer = drawn_with(drawer, drawing or {})
     assert isinstance(drawer, ImageGenerator)
-    paths, shown = [], []
+    paths, shown, stem = [], [], f"{files.file_name(label)}-{seed}"
     drawn = sample(
         drawer,
         label=card.classes.index(label),
@@ -62,11 +62,11 @@ def sample_class(
     )
     for numbers, images in drawn:
         for number, image in zip(numbers, images, strict=True):
-            paths.append(files.write_image(output / f"{label}-{seed}-{number:06d}.png", image.transpose(1, 2, 0)))
+            paths.append(files.write_image(output / f"{stem}-{number:06d}.png", image.transpose(1, 2, 0)))
         shown += list(images[: max(0, SHOWN - len(shown))])
     rows = [shown[i : i + COLUMNS] for i in range(0, len(shown), COLUMNS)]
     sheet = draw_sheet(rows, rows=[label] * len(rows), title=f"{folder.name}, seed {seed}")
-    files.write_image(output / f"{label}-{seed}-sheet.png", sheet)
+    files.write_image(output / f"{stem}-sheet.png", sheet)
     return paths
 
 
@@ -99,8 +99,5 @@ def translate_grid(
     manifest = prepared.manifest
     size = prepared.cache.shape[-1]
     refuse_other_form(folder, card, manifest, size=size, channels=prepared.channels)
-    ids = manifest.ids if split == "all" else manifest.rows(split)  # pyright: ignore[reportArgumentType]
-    if not len(ids):
-        raise ManifestError(f"the data have no rows in split {split!r}: use train, validation, test or all")
-    chosen = examples(manifest, ids, per_class=per_class, seed=seed)
+    chosen = examples(manifest, manifest.rows_of(split), per_class=per_class, seed=seed)
     return files.write_image(output, draw_translations(drawer, prepared, chosen, title=f"{folder.name}, {split}"))

@@ -1,6 +1,7 @@
 """What a study refuses of generators: other classes or images than its own, and rows that it holds out."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
@@ -68,8 +69,16 @@ def refuse_leaking_rows(manifest: Manifest) -> None:
         refuse_leaking(manifest.root / name, manifest, what=f"the generator of the synthetic rows ({name})")
 
 
-def admitted_translators(table: Table, manifest: Manifest, *, size: int, channels: int) -> dict[str, str]:
+def admitted_translators(
+    table: Table, manifest: Manifest, *, size: int, channels: int, own: Collection[str] = ()
+) -> dict[str, str]:
     """Return the hashes of the translators that an arm asks for, after refusing what does not fit or would leak.
+
+    Args:
+        table: the arm's mixer.
+        manifest: the data.
+        size, channels: of the images.
+        own: names of generators that the study fits itself, on these data; they are not looked at.
 
     Raises:
         ConfigError: if one draws other classes or images than the study has.
@@ -77,6 +86,8 @@ def admitted_translators(table: Table, manifest: Manifest, *, size: int, channel
     """
     found = {}
     for folder in translators_in(table):
+        if str(folder) in own:
+            continue
         _, card = open_translator(folder)
         refuse_other_form(folder, card, manifest, size=size, channels=channels)
         refuse_leaking(folder, manifest, what=f"the generator {folder}")

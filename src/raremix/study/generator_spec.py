@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from raremix.config import Table, build, build_named, override
+from raremix.config import override
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.generate import GENERATORS, Form, GeneratorMethod, WordedMethod
+from raremix.generate import Form, GeneratorMethod, WordedMethod
 from raremix.study.defaults import study_of
+from raremix.study.generator_table import read_method
 from raremix.study.prepare import Prepared
-from raremix.study.spec import StudySpec, check_train
+from raremix.study.spec import StudySpec
 from raremix.train import TrainSpec
 
 
@@ -69,37 +70,11 @@ def read_generator(
     """
     own = [s for s in settings if s.strip().startswith(("generator.", "train."))]
     table = override({"generator": {"name": method}, "train": {}}, own)
-    made = build_named(GENERATORS, table["generator"], kind="generator", where="generator")
-    assert isinstance(made, GeneratorMethod)
-    budget = made.budget
-    defaults: Table = {
-        "steps": budget.steps,
-        "batch_size": budget.batch_size,
-        "average": budget.average,
-        "schedule": "constant",
-        "warmup": budget.warmup,
-        "clip": budget.clip,
-        "precision": budget.precision,
-        "validations": 16,
-        "checkpoints": 8,
-    }
-    for key in ("optimizer", "learning_rate", "weight_decay", "metric"):
-        if key in table["train"]:
-            raise ConfigError(f"train.{key}: a generator has its own; set generator.{key}, if it has such a key")
-    train = build(TrainSpec, {**defaults, **table["train"]}, where="train")
-    check_train(train, where="train")
-    if train.devices > 1:
-        raise ConfigError(f"train.devices = {train.devices}: generators are fitted on one device")
-    if train.precision == "16" and budget.precision == "auto":
-        raise ConfigError(
-            f'train.precision = "16": {method} trains in bf16, which needs no scaling of losses, or in 32'
-        )
-    if train.steps < 1 or train.batch_size < 1:
-        raise ConfigError("train.steps and train.batch_size must be at least 1")
+    name, made, train = read_method(table["generator"], table["train"])
     data = study_of(place, settings=[s for s in settings if s not in own])
     return GeneratorSpec(
         data=data,
-        name=str(table["generator"]["name"]),
+        name=name,
         method=made,
         train=train,
         seed=seed,

@@ -1,7 +1,7 @@
 """Use fitted generators in studies: open them once, and know which of them a table asks for."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -137,24 +137,47 @@ TRANSLATORS: Mapping[str, Callable[..., ClassTranslator]] = _Translators()
 """`translator = "runs/generators/NAME"`, or `{ name = "runs/generators/NAME", style = "latent" }`."""
 
 
-def located(table: Table, base: Path) -> Table:
-    """Return a table whose translators' folders, at any depth, are absolute: from the study's folder, or from here."""
+def located(table: Table, base: Path, *, own: Collection[str] = ()) -> Table:
+    """Return a table whose translators' folders, at any depth, are absolute: from the study's folder, or from here.
+
+    Args:
+        table: any.
+        base: the study's folder.
+        own: names of generators that the study fits itself; they stay names.
+    """
     found: Table = {}
     for key, value in table.items():
         if isinstance(value, dict):
-            inner = located(value, base)
-            found[key] = {**inner, "name": _place(inner.get("name"), base)} if key == "translator" else inner
+            inner = located(value, base, own=own)
+            found[key] = {**inner, "name": _place(inner.get("name"), base, own)} if key == "translator" else inner
         elif isinstance(value, list):
-            found[key] = [located(one, base) if isinstance(one, dict) else one for one in value]
+            found[key] = [located(one, base, own=own) if isinstance(one, dict) else one for one in value]
         else:
-            found[key] = _place(value, base) if key == "translator" else value
+            found[key] = _place(value, base, own) if key == "translator" else value
     return found
 
 
-def _place(name: Any, base: Path) -> Any:
-    if not isinstance(name, str):
+def _place(name: Any, base: Path, own: Collection[str]) -> Any:
+    if not isinstance(name, str) or name in own:
         return name
     return next((str(p.resolve()) for p in (base / name, Path(name)) if p.expanduser().is_dir()), name)
+
+
+def with_folders(table: Table, folders: Mapping[str, Path]) -> Table:
+    """Return a table whose translators, at any depth, are folders where they were names of fitted generators."""
+    found: Table = {}
+    for key, value in table.items():
+        if key == "translator":
+            name = str(value.get("name") if isinstance(value, dict) else value)
+            place = str(folders[name]) if name in folders else name
+            found[key] = {**value, "name": place} if isinstance(value, dict) else place
+        elif isinstance(value, dict):
+            found[key] = with_folders(value, folders)
+        elif isinstance(value, list):
+            found[key] = [with_folders(one, folders) if isinstance(one, dict) else one for one in value]
+        else:
+            found[key] = value
+    return found
 
 
 def translators_in(table: Table) -> list[Path]:

@@ -5,10 +5,12 @@ from typing import Any
 
 from raremix.core import files
 from raremix.models import ClassifierSpec
+from raremix.study.arm_images import generator_keys, images_facts
+from raremix.study.arm_table import ArmSpec
 from raremix.study.fitted import check_weights
 from raremix.study.generator_guard import admitted_translators
 from raremix.study.prepare import Prepared, of_arm
-from raremix.study.spec import ArmSpec, StudySpec
+from raremix.study.spec import StudySpec
 from raremix.study.training import selection_metric
 
 CODE_VERSION = 3
@@ -50,7 +52,10 @@ def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fo
     # What changes how fast a run is, or what is written beside it, but not the classifier.
     for name in ("workers", "checkpoints", "tensorboard"):
         train.pop(name)
-    generators = admitted_translators(arm.mix, prepared.manifest, size=spec.data.size, channels=prepared.channels)
+    keys = generator_keys(spec, prepared)
+    generators = admitted_translators(
+        arm.mix, prepared.manifest, size=spec.data.size, channels=prepared.channels, own=keys
+    )
     inputs = {
         "code": CODE_VERSION,
         "arm": {part: getattr(arm, part) for part in ("mix", "augment", "sampler", "loss")}
@@ -63,6 +68,7 @@ def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fo
         "images": [spec.data.size, prepared.channels, spec.data.bits, spec.data.resize],
         **({"reading": spec.data.reading.key()} if spec.data.reading.key() else {}),
         **({"generators": generators} if generators else {}),
+        **images_facts(arm, keys),
         "seed": seed,
         "fold": fold,
     }

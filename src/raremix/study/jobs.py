@@ -15,6 +15,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from raremix.core.errors import RaremixError, RunError, StoppedError
 from raremix.core.types import Progress, Split
+from raremix.study.arm_images import Workshop, resolved, with_images
 from raremix.study.job import Job
 from raremix.study.prepare import Prepared, of_arm, prepare
 from raremix.study.results import write_result
@@ -132,6 +133,8 @@ def _rank(
     signal.signal(signal.SIGINT, interrupted)
     try:
         prepared = prepare(spec, cache=cache, fold=job.fold)
+        # The first process made the images, and they are only opened here.
+        prepared, _ = with_images(Workshop(spec=spec, folder=folder.parent.parent, cache=cache), prepared)
         train_and_predict(
             fabric, spec, prepared, job, folder=folder, cache=cache, splits=splits, should_stop=stop.is_set
         )
@@ -154,11 +157,12 @@ def train_and_predict(
 ) -> None:
     """Train on this rank; the first rank then predicts and writes the result."""
     started = time.perf_counter()
-    arm = spec.arm(job.arm)
+    ready = resolved(spec, prepared)
+    arm = ready.arm(job.arm)
     prepared, train = of_arm(prepared, arm), spec.train_of(arm)
     trained = train_arm(
         Run(
-            spec=spec,
+            spec=ready,
             prepared=prepared,
             arm=arm,
             seed=job.seed,

@@ -1,6 +1,7 @@
 """From a study's mix table to a mixer: tables within tables, importance maps that are kept, mixers that learn."""
 
 import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import get_type_hints
 
@@ -10,12 +11,15 @@ from raremix.config import Table, build_named, check
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.protocols import ImageTranslator, ImportanceMap, Mixer
 from raremix.core.registry import look_up
-from raremix.explain import IMPORTANCE_MAPS
+from raremix.explain import IMPORTANCE_MAPS, DifferenceMap
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS, Method, VariMix
 from raremix.study.generator_use import TRANSLATORS
 
 LEARNING = ("at", "decay", "clean", "area", "margin")
 """Keys of a learned mixer's table that say how it is trained, and not how it mixes."""
+
+KEPT_KEYS = ("grid", "every", "shuffled")
+"""Keys of an importance table that say how its maps are kept, and not how they are drawn."""
 
 FILLED_IN = {"network", "features", "is_learning"}
 """What a learned mixer is given by its training, and no file can hold."""
@@ -43,7 +47,12 @@ def make_mixer(table: Table, *, where: str, class_counts: tuple[float, ...] | No
 
 
 def check_mixer(table: Table, *, where: str) -> None:
-    """Build a table's mixer and importance map once, so that a wrong key is found before anything is trained."""
+    """Build a table's mixer and importance map once, so that a wrong key is found before anything is trained.
+
+    Args:
+        table: the mixer's; translators that are not fitted yet have a stand-in, as `stand_in` gives it.
+        where: its place in the file.
+    """
     mixer = make_mixer(table, where=where)
     kept = kept_importance(table, where=where)
     if kept is not None:
@@ -56,6 +65,11 @@ def check_mixer(table: Table, *, where: str) -> None:
             raise ConfigError(
                 f"{where}.importance: VariMix asks what would change into the partner's class, and a classifier's maps "
                 "are kept for an image's own class; take a difference map or saliency"
+            )
+        if kept.is_per_class and not isinstance(mixer, VariMix):
+            raise ConfigError(
+                f"{where}.importance: difference maps say what would change into another class, which only varimix "
+                "asks; take another importance map"
             )
     if isinstance(mixer, Method) and not asks_importance(mixer) and (kept is not None or mixer.importance is not None):
         raise ConfigError(
@@ -95,11 +109,14 @@ class KeptImportance:
         table: of the importance map itself.
         grid: side of the kept maps.
         every: epochs between two refreshes by the averaged classifier, where the map asks for a classifier.
+        shuffled: give every image the map of another training image of its class: a control, which shows whether it
+            matters where the maps point.
     """
 
     table: Table
     grid: int = 16
     every: float = 1.0
+    shuffled: bool = False
 
     def build(self, *, where: str, model: nn.Module | None = None) -> ImportanceMap:
         """Build the importance map, for a classifier where it asks for one."""
@@ -131,11 +148,17 @@ class KeptImportance:
         """Whether the map is a classifier's."""
         return asks_for_model(self.table)
 
+    @property
+    def is_per_class(self) -> bool:
+        """Whether an image has one map for every class that it could be changed into."""
+        return self.table["name"] == "difference"
+
 
 def kept_importance(table: Table, *, where: str) -> KeptImportance | None:
     """Return the importance table of a mixer whose maps are kept for every image, if there is one.
 
-    Kept are maps that a classifier draws, since they are refreshed every few epochs only, and any map with a `grid`.
+    Kept are maps that a classifier draws, since they are refreshed every few epochs only, and any map with a `grid`, or
+    that is `shuffled`.
     """
     found = _without_kept_maps(table)[1]
     if not found:
@@ -143,7 +166,7 @@ def kept_importance(table: Table, *, where: str) -> KeptImportance | None:
     where = f"{where}.importance"
     if any(table != found[0] for table in found):
         raise ConfigError(f"{where}: all mixers of an arm share the maps that are kept; give them the same table")
-    own = {key: value for key, value in found[0].items() if key in {"grid", "every"}}
+    own = {key: value for key, value in found[0].items() if key in KEPT_KEYS}
     rest = {key: value for key, value in found[0].items() if key not in own}
     is_drawn_anew = asks_for_model(rest) and rest["name"] != "input_gradient"
     if "every" in own and not is_drawn_anew:
@@ -153,7 +176,43 @@ def kept_importance(table: Table, *, where: str) -> KeptImportance | None:
     grid, every = check(own.get("grid", 16), int, where=where), check(own.get("every", 1.0), float, where=where)
     if grid < 1 or every <= 0:
         raise ConfigError(f"{where}: grid must be at least 1 and every more than 0 epochs")
-    return KeptImportance(table=rest, grid=grid, every=every)
+    shuffled = check(own.get("shuffled", False), bool, where=where)
+    if shuffled and asks_for_model(rest):
+        raise ConfigError(f"{where}.shuffled: only maps that stay as they are can be exchanged; leave it out")
+    return KeptImportance(table=rest, grid=grid, every=every, shuffled=shuffled)
+
+
+def stand_in(table: Table, unfitted: Collection[str]) -> Table:
+    """Return a mixer's table in which saliency stands for difference maps of translators that are still to be fitted.
+
+    So everything else in the table can be checked, and built, before they are.
+
+    Args:
+        table: the mixer's.
+        unfitted: names of the generators that a study fits itself.
+
+    Raises:
+        UnknownNameError: for a key that difference maps have not.
+    """
+    found: Table = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            translator = value.get("translator")
+            name = translator.get("name") if isinstance(translator, dict) else translator
+            if value.get("name") == "difference" and name in unfitted:
+                known = {"name", *inspect.signature(DifferenceMap).parameters, *KEPT_KEYS}
+                for own in value:
+                    if own not in known:
+                        raise UnknownNameError("key of a difference map", own, known)
+                kept = {own: value[own] for own in KEPT_KEYS if own in value}
+                found[key] = {"name": "fine_grained", **kept}
+            else:
+                found[key] = stand_in(value, unfitted)
+        elif isinstance(value, list):
+            found[key] = [stand_in(one, unfitted) if isinstance(one, dict) else one for one in value]
+        else:
+            found[key] = value
+    return found
 
 
 def asks_for_model(table: Table) -> bool:
@@ -168,7 +227,7 @@ def _without_kept_maps(table: Table) -> tuple[Table, list[Table]]:
     importance = plain.get("importance")
     if importance is not None:
         named = {"name": importance} if isinstance(importance, str) else check(importance, Table, where="importance")
-        if {"grid", "every"} & set(named) or asks_for_model(named):
+        if set(KEPT_KEYS) & set(named) or asks_for_model(named):
             del plain["importance"]
             found.append(named)
     for key, value in table.items():

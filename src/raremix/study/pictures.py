@@ -13,7 +13,7 @@ from raremix.core.random import rng
 from raremix.mix import LEARNED_MIXERS
 from raremix.study.feeds import make_feed, make_guide
 from raremix.study.mixers import make_mixer
-from raremix.study.prepare import Prepared
+from raremix.study.prepare import Prepared, of_arm
 from raremix.study.spec import StudySpec
 
 SIDE = 112
@@ -40,7 +40,7 @@ def pictures(
     """
     return {
         "classes": class_examples(prepared),
-        "arms": [arm_batch(spec, prepared, arm.name) for arm in spec.arms],
+        "arms": [arm_batch(spec, prepared, arm.name) for arm in spec.arms if arm.name in scores],
         "errors": [
             error for name, said in scores.items() for error in worst_errors(prepared, ids, targets, said, name)
         ],
@@ -64,7 +64,7 @@ def class_examples(prepared: Prepared) -> list[dict[str, Any]]:
 def arm_batch(spec: StudySpec, prepared: Prepared, arm_name: str) -> dict[str, Any]:
     """Draw the first images of an arm's first batch, as the network sees them, with their mixed labels."""
     arm = spec.arm(arm_name)
-    seed = spec.seeds[0]
+    prepared, seed = of_arm(prepared, arm), spec.seeds[0]
     feed = make_feed(spec, prepared, arm, seed=seed)
     guide = make_guide(arm, prepared, feed, cache=prepared.cache.folder.parent.parent)
     batch = feed.batch(0) if guide is None else guide.attach(feed.batch(0))

@@ -1,7 +1,8 @@
 """From a study's [data] table to a manifest with splits and decoded images."""
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,16 @@ from raremix.data.cache import ImageCache, build_cache
 from raremix.data.digests import try_digests
 from raremix.data.guards import check, suspended
 from raremix.data.imbalance import Imbalance, make_imbalanced
+from raremix.data.joined import JoinedImages
 from raremix.data.manifest import Manifest
 from raremix.data.quarantine import leave_out, quarantine_table
 from raremix.data.readers import Reading, read_image
 from raremix.data.split import apply_split, fold_split
 from raremix.data.subset import thin, thin_to_ratio
+from raremix.study.arm_table import ArmSpec
 from raremix.study.data_tables import DataSpec, ThinSpec
 from raremix.study.generator_guard import refuse_leaking_rows
-from raremix.study.spec import ArmSpec, StudySpec
+from raremix.study.spec import StudySpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +38,20 @@ class Prepared:
         grouped: whether rows share groups (patients), or every image is on its own.
         whole: the rows before classes were made rare, where they were.
         quarantine: the files that could not be read and were left out; see `raremix.data.quarantine.quarantine_table`.
+        arms: the data of arms that add images to their training split, once these are there; see
+            `raremix.study.arm_images`.
+        generators: folders of the study's own generators, by name, once they are fitted.
     """
 
     manifest: Manifest
-    cache: ImageCache
+    cache: ImageCache | JoinedImages
     channels: int
     thinned: str | None
     grouped: bool
     whole: Manifest | None = None
     quarantine: pl.DataFrame | None = None
+    arms: Mapping[str, "Prepared"] = field(default_factory=dict, repr=False)
+    generators: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     @property
     def untouched(self) -> Manifest:
@@ -151,7 +159,12 @@ def make_rare(prepared: Prepared, *, thinning: ThinSpec | None, imbalance: Imbal
 
 
 def of_arm(prepared: Prepared, arm: ArmSpec) -> Prepared:
-    """Return the data that an arm is trained on: the study's, unless the arm has a long tail of its own."""
+    """Return the data that an arm is trained on: the study's, unless it adds images or has a long tail of its own.
+
+    Before the images that it adds are there, these are the study's data.
+    """
+    if arm.name in prepared.arms:
+        return prepared.arms[arm.name]
     return prepared if arm.imbalance is None else make_rare(prepared, thinning=None, imbalance=arm.imbalance)
 
 

@@ -7,14 +7,15 @@ from raremix.core.types import Task
 from raremix.data.manifest import Manifest
 from raremix.evaluate.decide import ValidationRows
 from raremix.evaluate.probability import Probabilities, check_known, fit_probabilities, stated_prevalence
+from raremix.study.arm_table import ArmSpec
 from raremix.study.choice import PLAIN_LOSSES
-from raremix.study.spec import ArmSpec, StudySpec
+from raremix.study.spec import StudySpec
 
 
 def needs_shifts(spec: StudySpec, arm: ArmSpec, manifest: Manifest) -> bool:
     """Say whether an arm's scores have to be shifted, class by class, to be probabilities of images as they come.
 
-    So it is where training images were sampled, weighed, mixed, thinned, or generated.
+    So it is where training images were sampled, weighed, mixed, thinned, generated, or repeated.
 
     Args:
         spec: the study.
@@ -26,6 +27,7 @@ def needs_shifts(spec: StudySpec, arm: ArmSpec, manifest: Manifest) -> bool:
     is_plain = arm.loss.get("name", "auto") in PLAIN_LOSSES and arm.loss.get("class_weights", "none") == "none"
     is_natural = arm.sampler["name"] == "natural" and arm.mix["name"] == "none" and not arm.recipe
     is_as_found = arm.imbalance is None and spec.data.imbalance is None and spec.data.thin is None
+    is_as_found = is_as_found and arm.images is None
     made = (manifest.frame["origin"] == "synthetic") & (manifest.frame["split"] == "train")
     return not (is_plain and is_natural and is_as_found) or bool(made.any())
 

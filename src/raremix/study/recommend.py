@@ -18,13 +18,14 @@ from raremix.generate import GENERATORS
 from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS
 from raremix.models import ClassifierSpec, HeadSpec
+from raremix.study.arm_table import ArmSpec
 from raremix.study.decisions import Decision, decide_all
 from raremix.study.fingerprint import Fingerprint
 from raremix.study.guess import Guess
 from raremix.study.limit import Cut, fit_to_limit
 from raremix.study.rules import ArmRule, Rules
 from raremix.study.shape import Cost, Shape, cost_of, evidence_of, rarest_in_training, repeats, shape_of
-from raremix.study.spec import ArmSpec, parse_study
+from raremix.study.spec import parse_study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

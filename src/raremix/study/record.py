@@ -21,12 +21,13 @@ from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
+from raremix.study.arm_images import resolved
 from raremix.study.coverage import coverage_facts
 from raremix.study.fitted import told
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
 from raremix.study.prepare import Prepared, of_arm
-from raremix.study.rarity import describe_quarantine, describe_rarity
+from raremix.study.rarity import describe_added, describe_quarantine, describe_rarity
 from raremix.study.spec import StudySpec
 
 PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
@@ -84,7 +85,7 @@ def gather(
         "arms": [_describe_arm(spec, arm.name, outcomes, first) for arm in spec.arms],
         "decidable": dict(decidable),
         "fitted_on": told({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
-        "coverage": coverage_facts(spec, first),
+        "coverage": coverage_facts(resolved(spec, first), first),
         "history": [_history(outcome, metric) for outcome in outcomes.values()],
         "warnings": _warnings(first, outcomes),
         "spec": spec.to_toml(),
@@ -110,7 +111,9 @@ def gather(
             record["confusion"].append({"arm": arm.name, "counts": counts.tolist()})
     if spec.reference in rows.scores:
         record["comparisons"] = _comparisons(spec, manifest, rows, metric)
-    images = pictures(spec, first, rows.ids, rows.targets, {name: s.mean(axis=0) for name, s in rows.scores.items()})
+    images = pictures(
+        resolved(spec, first), first, rows.ids, rows.targets, {name: s.mean(axis=0) for name, s in rows.scores.items()}
+    )
     if progress is not None:
         progress("measuring", len(arms) + 1, len(arms) + 1)
     if record["metrics"]:
@@ -312,6 +315,7 @@ def _describe_arm(spec: StudySpec, name: str, outcomes: Mapping[Any, Outcome], p
             for o in mine
         },
         "rarity": None if arm.imbalance is None else describe_rarity(of_arm(prepared, arm), arm.imbalance),
+        "added": describe_added(prepared, arm),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from lightning_fabric import Fabric
 
 from raremix import __version__
@@ -64,7 +64,16 @@ def write_result(
     rows = ValidationRows(targets=targets, outputs=outputs["validation"], split=splits)
     temperature = fit_temperature(rows, task=card.task)
     scores = {s: scores_from_logits(logits, task=card.task, temperature=temperature) for s, logits in outputs.items()}
-    believed = fit_arm_probabilities(spec, arm, manifest, rows)
+    # Probabilities hold for images as they come, whatever else chose the moment and the thresholds.
+    is_real = _is_real(manifest, chosen_on)
+    believed = fit_arm_probabilities(
+        spec,
+        arm,
+        manifest,
+        ValidationRows(
+            targets=targets[is_real], outputs=outputs["validation"][is_real], split=np.asarray(splits)[is_real]
+        ),
+    )
     thresholds = choose_thresholds(
         ValidationRows(targets=targets, outputs=scores["validation"], split=splits),
         task=card.task,
@@ -140,12 +149,17 @@ def write_result(
 def predictions_of(
     manifest: Manifest, split: Split, logits: Float[np.ndarray, "N K"], scores: Float[np.ndarray, "N K"]
 ) -> pl.DataFrame:
-    """Put what was said about a split's images into a table, by manifest id."""
-    names = manifest.card.classes
-    columns: dict[str, Any] = {"id": manifest.rows(split), "split": split}
-    columns |= {f"logit:{name}": logits[:, k] for k, name in enumerate(names)}
-    columns |= {f"score:{name}": scores[:, k] for k, name in enumerate(names)}
+    """Put what was said about a split's real images into a table, by manifest id."""
+    names, ids = manifest.card.classes, manifest.rows(split)
+    is_real = _is_real(manifest, ids)
+    columns: dict[str, Any] = {"id": ids[is_real], "split": split}
+    columns |= {f"logit:{name}": logits[is_real, k] for k, name in enumerate(names)}
+    columns |= {f"score:{name}": scores[is_real, k] for k, name in enumerate(names)}
     return pl.DataFrame(columns)
+
+
+def _is_real(manifest: Manifest, ids: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    return manifest.frame["origin"].gather(manifest.positions(ids)).to_numpy() == "real"
 
 
 def _metric_name(spec: StudySpec, task: Task) -> str:

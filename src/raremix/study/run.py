@@ -6,7 +6,7 @@ checkpoint.
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from raremix.evaluate.compare import MIN_SEEDS
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
+from raremix.study.arm_images import Workshop, with_images
+from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.fitted import check_fitted
 from raremix.study.job import Job, make_job
 from raremix.study.jobs import run_job
@@ -32,9 +34,6 @@ Say = Callable[[str], None]
 
 QUARANTINE = "quarantine.csv"
 """The file of a run folder that lists what could not be read."""
-
-FOREIGN = (RuntimeError, ValueError, AssertionError, MemoryError)
-"""What networks raise when they do not fit their images or the machine: such a job fails, the others go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +170,37 @@ def run_study(
         make = progress or (lambda title: lambda what, done, total: None)
         plan = plan or plan_study(spec, runs=runs, cache=cache, progress=make("Reading images"))
         say(str(plan.decidable["text"]))
-        failed = train_all(spec, plan, cache=cache, make=make, say=say, should_stop=should_stop)
+        plan, unmade = make_images(spec, plan, cache=cache, make=make, say=say, should_stop=should_stop)
+        failed = train_all(spec, plan, cache=cache, make=make, unmade=unmade, say=say, should_stop=should_stop)
         for job in plan.jobs:
             open_test_rows(spec, plan.prepared[job.fold], job, folder=job_folder(folder, job))
         return finish_study(spec, plan, failed=failed, progress=make("Gathering evidence"))
+
+
+def make_images(
+    spec: StudySpec,
+    plan: StudyPlan,
+    *,
+    cache: Path,
+    make: Callable[[str], Progress],
+    say: Say = lambda text: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[StudyPlan, dict[str, str]]:
+    """Fit the study's generators, and make the images that arms add; the caller holds the run folder's claim.
+
+    Returns:
+        The plan with those images, and why arms cannot be trained for want of them, by name and fold.
+    """
+    shop = Workshop(spec=spec, folder=plan.folder, cache=cache, make=make, say=say, should_stop=should_stop)
+    found, unmade = {}, {}
+    for fold, prepared in plan.prepared.items():
+        found[fold], failed = with_images(shop, prepared)
+        unmade |= {_place(arm, fold): reason for arm, reason in failed.items()}
+    return replace(plan, prepared=found), unmade
+
+
+def _place(arm: str, fold: int | None) -> str:
+    return arm if fold is None else f"{arm}, fold {fold}"
 
 
 def write_quarantine(folder: Path, plan: StudyPlan, *, say: Say) -> None:
@@ -199,6 +225,7 @@ def train_all(
     cache: Path,
     make: Callable[[str], Progress],
     splits: Sequence[Split] = ("validation", "test"),
+    unmade: Mapping[str, str] | None = None,
     say: Say = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
@@ -210,6 +237,7 @@ def train_all(
         cache: the cache folder.
         make: makes the progress callback of a stretch of work from its title.
         splits: whose images are scored.
+        unmade: arms that lack images, as `make_images` returns them.
         say: called with what a reader should know.
         should_stop: asked after every training step.
 
@@ -223,6 +251,9 @@ def train_all(
         if (where / "result").is_dir():
             forget_stages(where)
             files.remove_file(where / "error.txt")
+            continue
+        if (reason := (unmade or {}).get(_place(job.arm, job.fold))) is not None:
+            failed[job.folder_name] = reason
             continue
         title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")
         try:
@@ -239,9 +270,8 @@ def train_all(
         except StoppedError:
             raise
         except (RaremixError, *FOREIGN) as error:
-            is_ours = isinstance(error, RaremixError)
-            failed[job.folder_name] = reason = str(error) if is_ours else _first_line(error)
-            if not is_ours:
+            failed[job.folder_name] = reason = reason_of(error)
+            if not isinstance(error, RaremixError):
                 files.write_text(where / "error.txt", traceback.format_exc())
             say(f"{title} failed: {reason}")
     return failed
@@ -277,11 +307,6 @@ def refuse_foreign_fits(spec: StudySpec, plan: StudyPlan, outcomes: Mapping[Job,
     for job, outcome in outcomes.items():
         manifest = of_arm(plan.prepared[job.fold], spec.arm(job.arm)).manifest
         check_fitted(outcome.facts.get("fitted_on", {}), manifest, where=str(outcome.folder))
-
-
-def _first_line(error: BaseException) -> str:
-    text = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def load_outcomes(folder: Path, jobs: Sequence[Job]) -> dict[Job, Outcome]:

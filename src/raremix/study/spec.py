@@ -8,62 +8,25 @@ from typing import Any, Literal
 import numpy as np
 from timm.optim import list_optimizers  # pyright: ignore[reportPrivateImportUsage]
 
-from raremix.config import Table, build, build_named, check, override, read_toml, write_toml
+from raremix.config import Table, build, build_named, override, read_toml, write_toml
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.protocols import Loss, Source
 from raremix.core.registry import look_up
 from raremix.core.types import Task
 from raremix.data.augment import AUGMENTATIONS
-from raremix.data.imbalance import Imbalance
 from raremix.data.samplers import SAMPLERS
 from raremix.data.sources import SOURCES
 from raremix.evaluate.compare import check_ranks
 from raremix.evaluate.metrics import METRICS
 from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.models import ClassifierSpec
-from raremix.study.data_tables import DataSpec, EvaluateSpec, SplitSpec, imbalance_of, read_data_table
-from raremix.study.generator_use import located
-from raremix.study.mixers import check_mixer, make_mixer
-from raremix.study.recipes import Rewriting, make_recipe
+from raremix.study.arm_table import PARTS, ArmSpec, absolute, read_arms
+from raremix.study.data_tables import DataSpec, EvaluateSpec, SplitSpec, read_data_table
+from raremix.study.generator_table import GeneratorTable, called_weights, placed, read_generators
+from raremix.study.generator_use import located, translators_in
+from raremix.study.mixers import check_mixer, make_mixer, stand_in
+from raremix.study.train_table import check_train
 from raremix.train import TrainSpec
-
-PARTS = ("mix", "augment", "sampler", "loss", "recipe")
-"""The tables that an arm may set; the same tables at the top of the file are the defaults of every arm."""
-
-OWN = ("name", "model", "train", "imbalance")
-"""What only an arm may hold, and what its changes to [model] and [train] are."""
-
-FIXED = ("steps", "batch_size", "devices", "accelerator", "validations", "metric")
-"""Keys of [train] that no arm may change: they would make the comparison unfair."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmSpec:
-    """One [[arm]]: a training recipe.
-
-    Attributes:
-        name: unique; names folders.
-        mix, augment, sampler, loss: tables with a name.
-        recipe: a table with a name, of `raremix.study.recipes`; empty for none. One that only stands for other tables
-            is gone, and they are there.
-        model: changes to [model].
-        train: changes to [train] (learning rate, weight decay ...; not the budget).
-        imbalance: the arm's own long tail, in place of that of [data], for a study of rarity itself.
-    """
-
-    name: str
-    mix: Table
-    augment: Table
-    sampler: Table
-    loss: Table
-    recipe: Table = field(default_factory=dict)
-    model: Table = field(default_factory=dict)
-    train: Table = field(default_factory=dict)
-    imbalance: Imbalance | None = None
-
-    def settings(self) -> Table:
-        """Return what the arm is made of, for tables and keys."""
-        return {key: value for key, value in asdict(self).items() if key != "name" and value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +47,7 @@ class StudySpec:
         source_table: the source as it stands in the file.
         data, split, model, train, evaluate: see their classes.
         arms: the recipes.
+        generators: what the study fits on its training images, for the arms that ask for it.
     """
 
     name: str
@@ -102,6 +66,7 @@ class StudySpec:
     train: TrainSpec
     arms: tuple[ArmSpec, ...]
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
+    generators: tuple[GeneratorTable, ...] = ()
 
     def arm(self, name: str) -> ArmSpec:
         """Return an arm by name.
@@ -147,6 +112,7 @@ class StudySpec:
                 "model": asdict(self.model),
                 "train": asdict(self.train),
                 "evaluate": asdict(self.evaluate),
+                **({"generator": [table.to_table() for table in self.generators]} if self.generators else {}),
                 "arm": [asdict(arm) for arm in self.arms],
             }
         )
@@ -194,20 +160,21 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
         table: as read from TOML.
         base: folder that relative paths start from.
     """
-    known = {"study", "data", "split", "model", "train", "evaluate", "arm", *PARTS}
+    known = {"study", "data", "split", "model", "train", "evaluate", "generator", "arm", *PARTS}
     for key in table:
         if key not in known:
             raise UnknownNameError("table of the study file", key, known)
     study = build(_StudyTable, table.get("study", {}), where="study")
     data, source_table = read_data_table(table.get("data", {}))
-    source_table = _absolute(source_table, base)
+    source_table = absolute(source_table, base)
     rest = dict(source_table)
     make = look_up(SOURCES, rest.pop("source", "phantom"), kind="data source")
     columns = tuple("age" if name == "age_band" else name for name in data.subgroups)
     source = build(make, rest, where="data", size=data.size, attributes=columns)
-    model = build(ClassifierSpec, _absolute(table.get("model", {}), base), where="model")
+    model = build(ClassifierSpec, absolute(table.get("model", {}), base), where="model")
     train = build(TrainSpec, table.get("train", {}), where="train")
-    arms = _arms(located(table, base), base)
+    generators = read_generators([placed(entry, base) for entry in table.get("generator", [])])
+    arms = read_arms(located(table, base, own=[one.name for one in generators]), base)
     reference = study.reference or arms[0].name
     spec = StudySpec(
         name=study.name,
@@ -226,6 +193,7 @@ def parse_study(table: Table, *, base: Path) -> StudySpec:
         train=train,
         arms=arms,
         evaluate=build(EvaluateSpec, table.get("evaluate", {}), where="evaluate"),
+        generators=generators,
     )
     _check(spec)
     return spec
@@ -280,54 +248,21 @@ class _StudyTable:
     threshold: Literal["youden", "f1", "half"] = "youden"
 
 
-def _arms(table: Table, base: Path) -> tuple[ArmSpec, ...]:
-    entries = table.get("arm", [{"name": "baseline"}])
-    if not isinstance(entries, list) or not entries:
-        raise ConfigError("expected at least one [[arm]] with a name")
-    defaults: Table = {"mix": {"name": "none"}, "augment": {"name": "none"}, "sampler": {"name": "natural"}}
-    arms: list[ArmSpec] = []
-    for entry in entries:
-        name = entry.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigError("every [[arm]] needs a name")
-        if not all(ch.isalnum() or ch in "-_+." for ch in name) or name.startswith("."):
-            raise ConfigError(f"arm {name!r}: a name is made of letters, digits and - _ + . since it names a folder")
-        if any(arm.name == name for arm in arms):
-            raise ConfigError(f"two arms are called {name!r}: give each a name of its own")
-        tables: Table = {}
-        for part in PARTS:
-            chosen = entry.get(part, table.get(part, defaults.get(part, {})))
-            tables[part] = (
-                {"name": chosen} if isinstance(chosen, str) else check(chosen, Table, where=f"arm.{name}.{part}")
-            )
-        if tables["recipe"].get("name") == "none":
-            tables["recipe"] = {}
-        recipe = make_recipe(tables["recipe"], where=f"arm.{name}.recipe")
-        if isinstance(recipe, Rewriting):
-            tables = {**recipe.rewrite(tables, where=f"arm.{name}"), "recipe": {}}
-        for key in set(entry) - {*OWN, *PARTS}:
-            raise UnknownNameError(f"key of arm {name}", key, [*OWN, *PARTS])
-        train = check(entry.get("train", {}), Table, where=f"arm.{name}.train")
-        for key in set(train) & set(FIXED):
-            raise ConfigError(f"arm.{name}.train.{key}: every arm gets the same {key}; set it in [train]")
-        model = _absolute(check(entry.get("model", {}), Table, where=f"arm.{name}.model"), base)
-        imbalance = imbalance_of(entry.get("imbalance"), where=f"arm.{name}.imbalance")
-        arms.append(ArmSpec(name=name, model=model, train=train, imbalance=imbalance, **tables))
-    return tuple(arms)
-
-
 def _check(spec: StudySpec) -> None:
     """Build every part once, so that a wrong key in the last arm is found before the first is trained."""
     spec.arm(spec.reference)
+    _check_generators(spec)
+    own_generators = [table.name for table in spec.generators]
     for arm in spec.arms:
-        check_mixer(arm.mix, where=f"arm.{arm.name}.mix")
+        plain = stand_in(arm.mix, own_generators)
+        check_mixer(plain, where=f"arm.{arm.name}.mix")
         augmentation_of(arm, modality="other")
         loss_of(arm, task="multiclass", class_counts=(1.0, 1.0))
         sampler_table = dict(arm.sampler)
         if sampler_table.get("name") not in SAMPLERS:
             raise UnknownNameError("sampler", str(sampler_table.get("name")), SAMPLERS)
         sampler_of(arm, targets=np.eye(2), seed=0)
-        streams = make_mixer(arm.mix, where=f"arm.{arm.name}.mix").streams
+        streams = make_mixer(plain, where=f"arm.{arm.name}.mix").streams
         own = streams.own.sampling
         if own is not None and arm.sampler not in ({"name": "natural"}, {"name": own}):
             raise ConfigError(
@@ -356,32 +291,20 @@ def _check(spec: StudySpec) -> None:
         raise ConfigError(f"data.size = {spec.data.size}: expected 8 to 4096 pixels")
 
 
-def check_train(train: TrainSpec, *, where: str) -> None:
-    """Refuse values of a [train] table that would train nothing, or nonsense.
-
-    Raises:
-        ConfigError: naming the key, the value, and what is expected.
-    """
-    expected = {
-        "learning_rate": (train.learning_rate > 0, "more than 0"),
-        "weight_decay": (train.weight_decay >= 0, "at least 0"),
-        "warmup": (0 <= train.warmup <= 1, "a share of the steps, 0 to 1"),
-        "clip": (train.clip is None or train.clip >= 0, "at least 0; 0 switches clipping off"),
-        "average": (train.average is None or 0 <= train.average < 1, "0 to below 1; 0 keeps the raw weights"),
-        "workers": (train.workers >= 0, "at least 0"),
-        "devices": (train.devices >= 1, "at least 1"),
-    }
-    for key, (fits, words) in expected.items():
-        if not fits:
-            raise ConfigError(f"{where}.{key} = {getattr(train, key)}: expected {words}")
-
-
-def _absolute(table: Table, base: Path) -> Table:
-    resolved = dict(table)
-    if isinstance(resolved.get("head"), dict):
-        resolved["head"] = _absolute(resolved["head"], base)
-    for key in ("path", "groups", "weights", "vectors"):
-        value = resolved.get(key)
-        if isinstance(value, str) and not Path(value).expanduser().is_absolute():
-            resolved[key] = str((base / value).resolve())
-    return resolved
+def _check_generators(spec: StudySpec) -> None:
+    """Refuse arms that ask for a generator that there is not, and generators that nothing asks for."""
+    names = [table.name for table in spec.generators]
+    asked = {str(path) for arm in spec.arms for path in translators_in(arm.mix)}
+    for arm in spec.arms:
+        if arm.images is not None and arm.images.name == "generated":
+            if arm.images.generator not in names:
+                raise UnknownNameError(f"generator of arm {arm.name}", arm.images.generator, names)
+            asked.add(arm.images.generator)
+    for place, table in enumerate(spec.generators):
+        weights = called_weights(table, names)
+        if weights is not None and names.index(weights) > place:
+            raise ConfigError(f"generator {table.name} begins with {weights}: name {weights} before it")
+        asked.add(weights or "")
+    for name in names:
+        if name not in asked:
+            raise ConfigError(f"generator {name}: no arm asks for it, by images = {{ generator = ... }} or translator")

@@ -14,8 +14,8 @@ from raremix.core.features import features_seen, head_of
 from raremix.core.random import torch_seed
 from raremix.evaluate.decide import ValidationRows
 from raremix.models import Classifier
+from raremix.study.arm_table import PARTS
 from raremix.study.recipes import PostHoc, Trained, TwoStage, make_recipe
-from raremix.study.spec import PARTS
 from raremix.study.tasks import label_counts
 from raremix.study.training import Run, logits_of, selection_metric, train_stage
 from raremix.train import FitResult, TrainSpec, checkpoint

@@ -2,11 +2,10 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,25 +13,22 @@ import torch
 from jaxtyping import Int, UInt8
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, GuardError, ResumeError, UnknownNameError
+from raremix.core.errors import ConfigError, GuardError, ResumeError
 from raremix.core.fitted import FITTED_ON
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.data.manifest import TARGET, Manifest
+from raremix.data.unnamed import unnamed_groups
 from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, generator_hash
 from raremix.generate.sampling import block_of, sample, to_bytes
+from raremix.study.extra_images import Begin, counts_up_to
 from raremix.study.generator_guard import refuse_leaking, refuse_other_form
 from raremix.study.generator_spec import fitted_ids
 from raremix.study.generator_use import drawing_device, drawn_with, open_generator, refuse_unseen
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
 
-Begin = Literal["auto", "noise", "own", "others"]
-"""What a synthetic image begins as: noise, a training image of its own class, or one of another class; "auto": noise
-where the generator can, else others."""
-
 LOG = "images.jsonl"
-SAFE = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +46,13 @@ class SynthesisPlan:
     done: dict[str, int]
 
 
-def plan_synthesis(prepared: Prepared, *, to: str, output: Path) -> SynthesisPlan:
+def plan_synthesis(prepared: Prepared, *, to: str | Mapping[str, int], output: Path) -> SynthesisPlan:
     """Count what is to be made.
 
     Args:
         prepared: the data.
         to: "balanced": every class gets as many training images as the largest has; a number: every class gets that
-            many; "df=200,vasc=100": these classes get that many. Real images count.
+            many; "df=200,vasc=100", or a mapping: these classes get that many. Real images count.
         output: the folder that may hold some already.
 
     Raises:
@@ -67,7 +63,7 @@ def plan_synthesis(prepared: Prepared, *, to: str, output: Path) -> SynthesisPla
     names, ids = manifest.card.classes, fitted_ids(prepared)
     counts = np.nansum(manifest.targets(ids), axis=0).astype(int)
     real = {name: int(n) for name, n in zip(names, counts, strict=True)}
-    target = _target(to, real)
+    target = counts_up_to(to, real) if isinstance(to, str) else to
     wanted = {name: max(0, target.get(name, 0) - real[name]) for name in names}
     there = _records(output)
     done = {name: sum(1 for label, number in there if label == name and number < wanted[name]) for name in names}
@@ -79,7 +75,7 @@ def synthesize(
     *,
     generator: Path,
     output: Path,
-    to: str = "balanced",
+    to: str | Mapping[str, int] = "balanced",
     seed: int = 0,
     begin: Begin = "auto",
     drawing: Mapping[str, Any] | None = None,
@@ -88,8 +84,8 @@ def synthesize(
     """Make synthetic training images and a manifest of real and synthetic rows.
 
     Image i of a class is always the same for a generator and a seed, so that a killed run goes on, and a second one
-    finds nothing to do. Images that begin as training images have those as parents. Real files are read only, and no
-    row of theirs is changed.
+    finds nothing to do. Images that begin as training images have those as parents. Real files are read only; of
+    their rows, the names of groups become numbers, so that no patient's name leaves its place.
 
     Args:
         prepared: the data; its split is written into the manifest.
@@ -193,22 +189,6 @@ def _draw(
         yield every[asked], drawn[asked], [[int(parent)] for parent in parents[asked]]
 
 
-def _target(to: str, real: Mapping[str, int]) -> dict[str, int]:
-    if to == "balanced":
-        return dict.fromkeys(real, max(real.values()))
-    if to.isdigit():
-        return dict.fromkeys(real, int(to))
-    found = {}
-    for part in to.split(","):
-        name, equals, count = part.strip().rpartition("=")
-        if not equals or not count.isdigit():
-            raise ConfigError(f'to = {to!r}: expected "balanced", a number, or class=number with commas between')
-        if name not in real:
-            raise UnknownNameError("class", name, real)
-        found[name] = int(count)
-    return found
-
-
 def _refuse_real(manifest: Manifest, output: Path) -> None:
     """Refuse a folder among the real files, where a source that lists folders would take synthetic images for real."""
     root, target = manifest.root.resolve(), output.resolve()
@@ -242,12 +222,12 @@ def _records(output: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def _file(name: str, seed: int, number: int) -> str:
-    safe = SAFE.sub("_", name)
+    safe = files.file_name(name)
     return f"images/{safe}/{safe}-{seed}-{number:06d}.png"
 
 
 def _write_manifest(manifest: Manifest, rows: list[dict[str, Any]], *, output: Path, recipe: Mapping[str, Any]) -> Path:
-    """Write real and synthetic rows; the root becomes the folder that holds both kinds of files."""
+    """Write real and synthetic rows, patients as numbers; the root becomes the folder that holds all of their files."""
     classes = manifest.card.classes
     root = Path(os.path.commonpath([manifest.root.resolve(), output.resolve()]))
     ahead, mine = manifest.root.resolve().relative_to(root), output.resolve().relative_to(root)
@@ -284,7 +264,7 @@ def _write_manifest(manifest: Manifest, rows: list[dict[str, Any]], *, output: P
         root=root,
         mask_root=manifest.folder_of("mask") if "mask" in frame.columns else None,
     )
-    return whole.write(output / "manifest.parquet")
+    return unnamed_groups(whole).write(output / "manifest.parquet")
 
 
 def _prefix(path: Path) -> str:

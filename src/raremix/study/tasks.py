@@ -21,11 +21,13 @@ from raremix.losses import SOFTMAX_LOSSES
 from raremix.mix import LEARNED_MIXERS, MixBlock
 from raremix.models.head import PROTOTYPES
 from raremix.models.label_embedding import read_label_vectors
+from raremix.study.arm_images import check_extra
+from raremix.study.arm_table import ArmSpec
 from raremix.study.mixers import learning_keys, make_mixer
 from raremix.study.prepare import Prepared, of_arm
 from raremix.study.probabilities import deployed
 from raremix.study.recipes import PostHoc, TwoStage, make_recipe
-from raremix.study.spec import ArmSpec, StudySpec, loss_of, sampler_of
+from raremix.study.spec import StudySpec, loss_of, sampler_of
 from raremix.train import AutoMixing, Classification, Feed, TrainSpec
 from raremix.train.contrast import Contrast, Projection, feature_width, make_contrast
 from raremix.train.guide import Guide
@@ -123,6 +125,7 @@ def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
     """
     manifest, model = of_arm(prepared, arm).manifest, spec.model_of(arm)
     check_labels(manifest)
+    check_extra(arm, prepared)
     counts, known = label_counts(manifest)
     if model.head.name == "text" and model.head.vectors is not None:
         read_label_vectors(model.head.vectors, manifest.card.classes, names=model.head.names)

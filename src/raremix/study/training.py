@@ -14,9 +14,10 @@ from raremix.evaluate.calibration import scores_from_logits
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.score import score
 from raremix.models import Classifier, label_vectors
+from raremix.study.arm_table import ArmSpec
 from raremix.study.feeds import make_feed, make_guide, rows_fed
 from raremix.study.prepare import Prepared, default_cache
-from raremix.study.spec import ArmSpec, StudySpec, loss_of
+from raremix.study.spec import StudySpec, loss_of
 from raremix.study.tasks import label_counts, make_task
 from raremix.train import FitResult, TrainSpec, fit
 from raremix.train.inference import predict_logits

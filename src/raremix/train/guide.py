@@ -51,10 +51,10 @@ class KeptMaps:
     """Maps that do not change.
 
     Attributes:
-        maps: one per manifest row.
+        maps: one per manifest row, or one per class and row.
     """
 
-    maps: UInt8[Tensor, "N 1 g g"]
+    maps: UInt8[Tensor, "N m g g"]
 
     @property
     def memory(self) -> dict[str, Tensor]:
@@ -229,12 +229,12 @@ def from_first_rank(*values: Tensor) -> None:
             torch.distributed.broadcast(value, src=0)
 
 
-def empty_maps(rows: int, *, grid: int) -> UInt8[Tensor, "N 1 g g"]:
+def empty_maps(rows: int, *, grid: int, maps: int = 1) -> UInt8[Tensor, "N m g g"]:
     """Return maps that say of every place that it matters."""
-    return torch.full((rows, 1, grid, grid), 255, dtype=torch.uint8)
+    return torch.full((rows, maps, grid, grid), 255, dtype=torch.uint8)
 
 
-def store(maps: UInt8[Tensor, "N 1 g g"], ids: Int[Tensor, " B"], drawn: Float[Tensor, "B 1 h w"]) -> None:
+def store(maps: UInt8[Tensor, "N m g g"], ids: Int[Tensor, " B"], drawn: Float[Tensor, "B m h w"]) -> None:
     """Write maps of images as they are in the cache, averaged down (or repeated up) to the grid, in place.
 
     Args:
@@ -279,7 +279,7 @@ def _asking(batch: Batch) -> Batch:
     return replace(batch, images=batch.images.detach().requires_grad_())
 
 
-def _look_up(maps: UInt8[Tensor, "N 1 g g"], batch: Batch) -> Float[Tensor, "B 1 g g"]:
+def _look_up(maps: UInt8[Tensor, "N m g g"], batch: Batch) -> Float[Tensor, "B m g g"]:
     assert batch.ids is not None
     found = maps.index_select(0, batch.ids.to(maps.device)).to(batch.images.device).float().div_(255)
     return found if batch.warp is None else warp_maps(found, batch.warp).clamp(0, 1)

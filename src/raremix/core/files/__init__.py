@@ -8,6 +8,7 @@ change the disk go through `DISK`, so that tests can drop unsynced writes, fill 
 from raremix.core.files.claims import BEAT, claim
 from raremix.core.files.disk import Disk
 from raremix.core.files.folders import MANIFEST, atomic_folder, hash_file, remove_folder, seal, verify
+from raremix.core.files.names import file_name
 from raremix.core.files.records import TORN, append_record, hash_value, read_json, read_records, sync, write_records
 from raremix.core.files.temporary import TEMP_MARK, sweep
 from raremix.core.files.writing import (
@@ -39,6 +40,7 @@ __all__ = [
     "append_record",
     "atomic_folder",
     "claim",
+    "file_name",
     "folder",
     "hash_file",
     "hash_value",

@@ -1,0 +1,318 @@
+"""The images that arms add to their training split: generators are fitted for them, images drawn, rows put together.
+
+What is made lies in the run folder: `generators/NAME-KEY` and `synthetic/NAME-KEY`, where a key is the hash of all that
+the thing depends on. A killed study goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from raremix.core import files
+from raremix.core.errors import ConfigError, RaremixError, StoppedError
+from raremix.core.random import rng
+from raremix.core.types import Progress
+from raremix.data.cache import ImageCache, build_cache
+from raremix.data.guards import check
+from raremix.data.joined import JoinedImages
+from raremix.data.manifest import Manifest
+from raremix.study.arm_table import ArmSpec
+from raremix.study.extra_images import ExtraImages
+from raremix.study.failures import FOREIGN, reason_of
+from raremix.study.generator import fit_generator, identity_of
+from raremix.study.generator_guard import refuse_leaking_rows
+from raremix.study.generator_spec import GeneratorSpec, counts_of, fitted_ids
+from raremix.study.generator_table import GeneratorTable, called_weights
+from raremix.study.generator_use import translators_in, with_folders
+from raremix.study.prepare import Prepared
+from raremix.study.spec import StudySpec
+from raremix.study.synthesize import synthesize
+
+Make = Callable[[str], Progress]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where and how a study's generators are fitted and its images drawn.
+
+    Attributes:
+        spec: the study.
+        folder: its run folder.
+        cache: the cache folder.
+        make: makes the progress callback of a stretch of work from its title.
+        say: called with what a reader should know.
+        should_stop: asked after every step.
+    """
+
+    spec: StudySpec
+    folder: Path
+    cache: Path
+    make: Make = lambda title: lambda what, done, total: None
+    say: Callable[[str], None] = lambda text: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def generator_keys(spec: StudySpec, prepared: Prepared) -> dict[str, str]:
+    """Return the hash of all that each generator of a study depends on, before it is fitted."""
+    found: dict[str, str] = {}
+    for table in spec.generators:
+        weights = called_weights(table, found)
+        method: Any = table.method
+        told = table if weights is None else replace(table, method=replace(method, weights=found[weights]))
+        found[table.name] = identity_of(generator_spec(spec, told), prepared)
+    return found
+
+
+def generator_spec(spec: StudySpec, table: GeneratorTable) -> GeneratorSpec:
+    """Return a generator of a study as what `raremix generator fit` fits on its data."""
+    return GeneratorSpec(
+        data=spec,
+        name=table.kind,
+        method=table.method,
+        train=table.train,
+        seed=table.seed,
+        classifier=table.classifier,
+        without=table.without,
+        force=table.force,
+    )
+
+
+def images_facts(arm: ArmSpec, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return what an arm's result depends on beside its tables: the images that it adds, and its own translators."""
+    facts: dict[str, Any] = {}
+    if arm.images is not None:
+        extra = arm.images
+        facts["images"] = {
+            **{name: getattr(extra, name) for name in ExtraImages.__dataclass_fields__},
+            "generator": keys.get(extra.generator, ""),
+        }
+    translators = {str(name): keys[str(name)] for name in translators_in(arm.mix) if str(name) in keys}
+    if translators:
+        facts["translators"] = translators
+    return facts
+
+
+def with_images(shop: Workshop, prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
+    """Fit the generators that arms ask for, and make the images that they add.
+
+    Args:
+        shop: the study.
+        prepared: its data, of one fold.
+
+    Returns:
+        The data, with those of the arms that add images, and why other arms cannot be trained, by name.
+
+    Raises:
+        StoppedError: if it was asked to stop; what was made stays.
+    """
+    spec = shop.spec
+    if not spec.generators and all(arm.images is None for arm in spec.arms):
+        return prepared, {}
+    keys = generator_keys(spec, prepared)
+    folders, reasons = _fitted(shop, prepared, keys)
+    prepared = replace(prepared, generators=folders)
+    arms: dict[str, Prepared] = {}
+    failed: dict[str, str] = {}
+    for arm in spec.arms:
+        needed = [str(name) for name in translators_in(arm.mix)]
+        needed += [arm.images.generator] if arm.images is not None else []
+        missing = [name for name in needed if name in reasons]
+        if missing:
+            failed[arm.name] = f"generator {missing[0]}: {reasons[missing[0]]}"
+        elif arm.images is not None:
+            try:
+                arms[arm.name] = _with_extra(shop, prepared, arm.name, arm.images, keys)
+            except StoppedError:
+                raise
+            except (RaremixError, *FOREIGN) as error:
+                failed[arm.name] = reason_of(error)
+                shop.say(f"the images of {arm.name} failed: {failed[arm.name]}")
+    return replace(prepared, arms=arms), failed
+
+
+def resolved(spec: StudySpec, prepared: Prepared) -> StudySpec:
+    """Return a study whose mixers name the folders of its own translators, once these are fitted."""
+    if not prepared.generators:
+        return spec
+    return replace(spec, arms=tuple(replace(arm, mix=with_folders(arm.mix, prepared.generators)) for arm in spec.arms))
+
+
+def check_extra(arm: ArmSpec, prepared: Prepared) -> None:
+    """Refuse an arm's `images` that do not go with the data, before any work.
+
+    Raises:
+        ConfigError: saying what does not fit.
+        UnknownNameError: for a class that there is not.
+    """
+    if arm.images is None:
+        return
+    if prepared.manifest.card.task == "multilabel":
+        raise ConfigError(
+            f"arm.{arm.name}.images: images are added per class, and these data may have several findings per image; "
+            "name one finding as label, or leave images out"
+        )
+    wanted = arm.images.added(_real(prepared))
+    if not any(wanted.values()):
+        raise ConfigError(f"arm.{arm.name}.images adds nothing: every class has as many images already")
+
+
+def _real(prepared: Prepared) -> dict[str, int]:
+    return dict(zip(prepared.manifest.card.classes, counts_of(prepared, fitted_ids(prepared)), strict=True))
+
+
+def _fitted(shop: Workshop, prepared: Prepared, keys: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Fit every generator that is not there yet; return the folders, and why the others could not be fitted."""
+    folders: dict[str, Path] = {}
+    reasons: dict[str, str] = {}
+    for table in shop.spec.generators:
+        weights = called_weights(table, keys)
+        if weights in reasons:
+            reasons[table.name] = f"it begins with {weights}, which failed"
+            continue
+        where = shop.folder / "generators" / f"{table.name}-{keys[table.name][:8]}"
+        if (where / files.MANIFEST).is_file():
+            folders[table.name] = where
+            continue
+        method: Any = table.method
+        begun = table if weights is None else replace(table, method=replace(method, weights=str(folders[weights])))
+        try:
+            folders[table.name] = fit_generator(
+                generator_spec(shop.spec, begun),
+                folder=where,
+                cache=shop.cache,
+                prepared=prepared,
+                progress=lambda title, name=table.name: shop.make(f"{title} ({name})"),
+                say=shop.say,
+                should_stop=shop.should_stop,
+            )
+        except StoppedError:
+            raise
+        except (RaremixError, *FOREIGN) as error:
+            reasons[table.name] = reason_of(error)
+            shop.say(f"generator {table.name} failed: {reasons[table.name]}")
+    return folders, reasons
+
+
+def _with_extra(shop: Workshop, prepared: Prepared, name: str, extra: ExtraImages, keys: Mapping[str, str]) -> Prepared:
+    """Return an arm's data: the study's, and what the arm adds."""
+    train, validation = _wanted(prepared, extra)
+    if extra.name == "repeated":
+        return _repeated(prepared, train, seed=extra.seed)
+    drawn = _drawn(shop, prepared, extra, keys)
+    return _generated(shop, prepared, drawn, train=train, validation=validation)
+
+
+def _wanted(prepared: Prepared, extra: ExtraImages) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many images of each class are added to the training and to the validation split."""
+    held = prepared.manifest.class_counts("validation").tolist()
+    counts = dict(zip(prepared.manifest.card.classes, map(int, held), strict=True))
+    return extra.added(_real(prepared)), extra.added(counts) if extra.validation else dict.fromkeys(counts, 0)
+
+
+def _drawn(shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping[str, str]) -> Manifest:
+    """Draw all images that arms ask for of one generator, drawn in one way, and return real and synthetic rows."""
+    about = [keys[extra.generator], extra.begin, extra.draw, extra.seed]
+    same = [
+        arm.images
+        for arm in shop.spec.arms
+        if arm.images is not None
+        and arm.images.name == "generated"
+        and [keys[arm.images.generator], arm.images.begin, arm.images.draw, arm.images.seed] == about
+    ]
+    real, total = _real(prepared), dict.fromkeys(prepared.manifest.card.classes, 0)
+    for one in same:
+        train, validation = _wanted(prepared, one)
+        total = {name: max(total[name], train[name] + validation[name]) for name in total}
+    output = shop.folder / "synthetic" / f"{extra.generator}-{files.hash_value(about)[:8]}"
+    path = synthesize(
+        prepared,
+        generator=prepared.generators[extra.generator],
+        output=output,
+        to={name: real[name] + count for name, count in total.items()},
+        seed=extra.seed,
+        begin=extra.begin,
+        drawing=extra.draw,
+        progress=shop.make(f"Drawing images ({extra.generator})"),
+    )
+    return Manifest.read(path)
+
+
+def _generated(
+    shop: Workshop, prepared: Prepared, drawn: Manifest, *, train: Mapping[str, int], validation: Mapping[str, int]
+) -> Prepared:
+    """Add the first images of each class to the training split, and the next ones to the validation split."""
+    assert isinstance(prepared.cache, ImageCache)
+    is_made = (drawn.frame["origin"] == "synthetic").to_numpy()
+    labels = drawn.targets().argmax(axis=1)
+    splits = drawn.frame["split"].to_numpy().astype(object)
+    keep = ~is_made
+    for label, name in enumerate(drawn.card.classes):
+        own = np.flatnonzero(is_made & (labels == label))
+        own = own[np.argsort(drawn.ids[own], kind="stable")]
+        first, second = train[name], train[name] + validation[name]
+        keep[own[:second]] = True
+        splits[own[first:second]] = "validation"
+    frame = drawn.frame.with_columns(pl.Series("split", splits, dtype=pl.Utf8))
+    made = replace(drawn, frame=frame.filter(pl.Series(keep & is_made)))
+    whole = replace(drawn, frame=frame.filter(pl.Series(keep)))
+    check(whole, allow_synthetic=("validation",) if any(validation.values()) else (), check_files=False)
+    refuse_leaking_rows(whole)
+    data = shop.spec.data
+    images = build_cache(
+        made,
+        size=data.size,
+        channels=prepared.channels,
+        root=shop.cache,
+        bits=data.bits,
+        resize=data.resize,
+        progress=shop.make("Reading images"),
+    )
+    real = whole.ids[(whole.frame["origin"] == "real").to_numpy()]
+    return _joined(prepared, whole, images, real=real, made=made.ids, source=made.ids)
+
+
+def _repeated(prepared: Prepared, wanted: Mapping[str, int], *, seed: int) -> Prepared:
+    """Add real training images of each class once more, in an order by chance, each as often as the others."""
+    manifest = prepared.manifest
+    ids = fitted_ids(prepared)
+    labels = manifest.targets(ids).argmax(axis=1)
+    chosen = [np.zeros(0, dtype=np.int64)]
+    for label, name in enumerate(manifest.card.classes):
+        own = manifest.positions(ids[labels == label])
+        for number in range(-(-wanted[name] // max(1, len(own)))):
+            order = own[rng(seed, "pair", label, number).permutation(len(own))]
+            chosen.append(order[: wanted[name] - number * len(own)])
+    places = np.concatenate(chosen)
+    fresh = int(prepared.untouched.ids.max()) + 1 + np.arange(len(places))
+    more = manifest.frame[places.tolist()].with_columns(
+        pl.Series("id", fresh), pl.lit("repeated", dtype=manifest.frame["origin"].dtype).alias("origin")
+    )
+    whole = replace(manifest, frame=pl.concat([manifest.frame, more]))
+    assert isinstance(prepared.cache, ImageCache)
+    return _joined(prepared, whole, prepared.cache, real=manifest.ids, made=fresh, source=manifest.ids[places])
+
+
+def _joined(
+    prepared: Prepared,
+    whole: Manifest,
+    images: ImageCache,
+    *,
+    real: np.ndarray,
+    made: np.ndarray,
+    source: np.ndarray,
+) -> Prepared:
+    assert isinstance(prepared.cache, ImageCache)
+    ids = np.concatenate([real, made])
+    order = np.argsort(ids)
+    part = np.concatenate([np.zeros(len(real), dtype=np.int64), np.ones(len(made), dtype=np.int64)])
+    cache = JoinedImages(
+        parts=(prepared.cache, images),
+        ids=ids[order],
+        part=part[order],
+        source=np.concatenate([real, source])[order],
+    )
+    return replace(prepared, manifest=whole, cache=cache, arms={})

@@ -1,0 +1,230 @@
+"""Arms that add images: generated ones and real ones once more, from the file to what the network is fed with."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raremix.core import files
+from raremix.core.errors import ConfigError, StoppedError, UnknownNameError
+from raremix.study import parse_study, run_study
+from raremix.study.arm_images import Workshop, generator_keys, with_images
+from raremix.study.extra_images import ExtraImages
+from raremix.study.feeds import exchanged, make_feed, make_guide
+from raremix.study.job import make_job
+from raremix.study.prepare import Prepared, of_arm, prepare
+from raremix.study.spec import StudySpec
+
+DCGAN = {"name": "dcgan", "method": {"name": "dcgan", "width": 4}, "train": {"steps": 2, "batch_size": 4}}
+STARS = {
+    "name": "stars",
+    "method": {"name": "stargan", "width": 4, "widest": 8},
+    "train": {"steps": 1, "batch_size": 2, "validations": 0},
+}
+ARMS: list[dict[str, Any]] = [
+    {"name": "plain"},
+    {"name": "added", "images": {"generator": "dcgan"}},
+    {"name": "half", "images": {"generator": "dcgan", "ratio": 0.5}},
+    {"name": "again", "images": {"name": "repeated"}},
+    {"name": "genmix", "mix": "genmix", "images": {"generator": "dcgan", "validation": True}},
+]
+
+
+def study(**tables: Any) -> StudySpec:
+    table = {
+        "study": {"name": "s", "seeds": [0], "resamples": 50},
+        "data": {"source": "phantom", "images": 120, "classes": 2, "imbalance_ratio": 3, "size": 32, "channels": 1},
+        "model": {"name": "resnet10t", "stem": "standard"},
+        "train": {"steps": 2, "batch_size": 8, "validations": 1, "checkpoints": 0, "workers": 0},
+        "generator": [DCGAN],
+        "arm": ARMS,
+    }
+    return parse_study({**table, **tables}, base=Path())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("arms")
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> Prepared:
+    prepared = prepare(study(), cache=place / "cache")
+    found, failed = with_images(Workshop(spec=study(), folder=place / "run", cache=place / "cache"), prepared)
+    assert failed == {}
+    return found
+
+
+def counts(prepared: Prepared, split: str = "train") -> list[int]:
+    return prepared.manifest.class_counts(split).tolist()  # pyright: ignore[reportArgumentType]
+
+
+def test_each_arm_has_its_images(made: Prepared) -> None:
+    common, rare = counts(made)
+    assert common > 2 * rare
+    added, half, again, genmix = (of_arm(made, study().arm(name)) for name in ("added", "half", "again", "genmix"))
+    assert counts(added) == counts(again) == counts(genmix) == [common, common]
+    assert counts(half) == [common, rare + round(0.5 * rare)]
+    assert of_arm(made, study().arm("plain")) is made
+    for one in (added, half, again, genmix):
+        assert counts(one, "test") == counts(made, "test")
+        ids = made.manifest.ids
+        assert np.array_equal(one.cache.take(ids), made.cache.take(ids)), "real images stay what they are"
+    assert counts(added, "validation") == counts(made, "validation")
+    assert len(set(counts(genmix, "validation"))) == 1
+    # The first images of a generator are the same in every arm.
+    first = np.setdiff1d(half.manifest.ids, made.manifest.ids)
+    assert np.array_equal(half.cache.take(first), added.cache.take(first))
+    assert set(first.tolist()) < set(added.manifest.ids.tolist())
+
+
+def test_repeats_are_the_real_images_each_as_often(made: Prepared) -> None:
+    again = of_arm(made, study().arm("again"))
+    extra = np.setdiff1d(again.manifest.ids, made.manifest.ids)
+    frame = again.manifest.frame
+    rows = frame[again.manifest.positions(extra).tolist()]
+    assert set(rows["origin"]) == {"repeated"}
+    assert set(rows["split"]) == {"train"}
+    for row, image in zip(rows.iter_rows(named=True), again.cache.take(extra), strict=True):
+        source = made.manifest.frame["path"].to_list().index(row["path"])
+        assert np.array_equal(image, made.cache.take(made.manifest.ids[source : source + 1])[0])
+    times = rows["path"].value_counts()["count"]
+    assert times.max() - times.min() <= 1
+
+
+def test_what_the_network_is_fed_with(made: Prepared) -> None:
+    spec = study()
+    genmix = make_feed(spec, of_arm(made, spec.arm("genmix")), spec.arm("genmix"), seed=0)
+    assert genmix.is_synthetic is None
+    assert genmix.pool is not None
+    assert genmix.pool.is_synthetic is not None
+    assert genmix.pool.is_synthetic.all()
+    added = make_feed(spec, of_arm(made, spec.arm("added")), spec.arm("added"), seed=0)
+    assert added.is_synthetic is not None
+    assert len(added.ids) == 2 * counts(made)[0]
+    again = make_feed(spec, of_arm(made, spec.arm("again")), spec.arm("again"), seed=0)
+    assert again.is_synthetic is None
+    assert len(again.ids) == len(added.ids)
+
+
+def test_made_once_and_taken_up_again(made: Prepared, place: Path) -> None:
+    def never() -> bool:
+        raise AssertionError("nothing is fitted twice")
+
+    before = {path: path.stat().st_mtime_ns for path in (place / "run").rglob("*.png")}
+    assert before
+    shop = Workshop(spec=study(), folder=place / "run", cache=place / "cache", should_stop=never)
+    plain = replace(made, arms={}, generators={})
+    again, _ = with_images(shop, plain)
+    assert counts(of_arm(again, study().arm("added"))) == counts(of_arm(made, study().arm("added")))
+    assert {path: path.stat().st_mtime_ns for path in (place / "run").rglob("*.png")} == before
+    stopping = Workshop(spec=study(), folder=place / "other", cache=place / "cache", should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        with_images(stopping, plain)
+
+
+def test_keys_know_generator_and_number(made: Prepared) -> None:
+    def key(name: str, **tables: Any) -> str:
+        spec = study(**tables)
+        return make_job(spec, made, arm=spec.arm(name), seed=0, fold=None).key
+
+    assert key("plain") == key("plain", generator=[{**DCGAN, "seed": 1}])
+    assert key("added") != key("added", generator=[{**DCGAN, "seed": 1}])
+    assert len({key(name) for name in ("plain", "added", "half", "again")}) == 4
+    # The order and the name of generators change nothing but what arms call them.
+    renamed = [{**arm, "images": {**arm["images"], "generator": "g"}} if "generator" in arm.get("images", {}) else arm
+               for arm in ARMS]  # fmt: skip
+    assert key("added") == key("added", generator=[{**DCGAN, "name": "g"}], arm=renamed)
+
+
+def test_a_translator_of_the_study_draws_its_maps(tmp_path: Path, made: Prepared) -> None:
+    importance = {"name": "difference", "translator": "stars", "grid": 8}
+    arms = [
+        {"name": "plain"},
+        {"name": "varimix", "mix": {"name": "varimix", "importance": importance}},
+        {"name": "shuffled", "mix": {"name": "varimix", "importance": {**importance, "shuffled": True}}},
+    ]
+    spec = study(generator=[STARS], arm=arms)
+    result = run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert result.failed == {}
+    prepared, _ = with_images(Workshop(spec=spec, folder=result.folder, cache=tmp_path / "cache"), made)
+    folder = prepared.generators["stars"]
+    told = [replace(arm, mix={**arm.mix, "importance": {**arm.mix["importance"], "translator": str(folder)}})
+            for arm in spec.arms[1:]]  # fmt: skip
+    feed = make_feed(spec, prepared, told[0], seed=0)
+    guides = [make_guide(arm, prepared, feed, cache=tmp_path / "cache") for arm in told]
+    plain, shuffled = (guide.attach(feed.batch(0)).importance for guide in guides if guide is not None)
+    assert plain is not None
+    assert shuffled is not None
+    own = feed.batch(0).targets
+    assert plain.shape == (8, 2, 8, 8), "one map for each class"
+    assert plain[own > 0.5].abs().max() == 0, "towards its own class nothing changes"
+    assert plain[own < 0.5].amax(dim=(1, 2)).min() > 0
+    assert not torch.equal(plain, shuffled)
+
+
+def test_maps_go_round_within_their_class() -> None:
+    maps = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 1, 1, 1).contiguous()
+    targets = np.eye(2)[[0, 0, 0, 1, 1]]
+    found = exchanged(maps, np.arange(5), targets).flatten().tolist()
+    assert sorted(found[:3]) == [0, 1, 2]
+    assert found[3:] == [4, 3, 5]
+    assert all(found[i] != i for i in range(5))
+
+
+def test_a_failed_generator_leaves_the_other_arms(tmp_path: Path) -> None:
+    few = {"name": "small", "method": {"name": "diffusion"}, "train": {"steps": 1, "batch_size": 2}}
+    data = {"source": "phantom", "images": 60, "classes": 2, "imbalance_ratio": 20, "size": 32, "channels": 1}
+    arms = [{"name": "plain"}, {"name": "added", "images": {"generator": "small"}}]
+    result = run_study(study(generator=[few], data=data, arm=arms), runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert next(iter(result.failed)).startswith("added-seed0")
+    assert "needs at least" in next(iter(result.failed.values()))
+    metrics = files.read_json(result.folder / "record.json")["metrics"]
+    assert {row["arm"] for row in metrics} == {"plain"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "error", "words"),
+    [
+        ({"arm": [{"name": "a", "images": {"generator": "dcgann"}}]}, UnknownNameError, "did you mean"),
+        ({"arm": [{"name": "a"}]}, ConfigError, "no arm asks for it"),
+        ({"arm": [{"name": "a", "images": {"name": "generated"}}]}, ConfigError, "need a generator"),
+        ({"arm": [{"name": "a", "images": {"name": "repeated", "to": 9, "ratio": 1}}]}, ConfigError, "leave one"),
+        ({"arm": [{"name": "a", "images": {"name": "repeated", "draw": {"x": 1}}}]}, ConfigError, "are real"),
+        ({"arm": [{"name": "a", "images": "dcgan"}]}, ConfigError, "expected a table"),
+        ({"generator": [DCGAN, DCGAN]}, ConfigError, "two generators"),
+        ({"generator": [{**DCGAN, "stepz": 1}]}, UnknownNameError, "generator dcgan"),
+        ({"generator": [{**DCGAN, "train": {"learning_rate": 1}}]}, ConfigError, "has its own"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anything_is_done(
+    tables: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        study(**tables)
+
+
+def test_numbers() -> None:
+    real = {"a": 10, "b": 4, "c": 2}
+    assert ExtraImages(name="repeated").added(real) == {"a": 0, "b": 6, "c": 8}
+    assert ExtraImages(name="repeated", to=5).added(real) == {"a": 0, "b": 1, "c": 3}
+    assert ExtraImages(name="repeated", to="c=7").added(real) == {"a": 0, "b": 0, "c": 5}
+    assert ExtraImages(name="repeated", classes=("c",)).added(real) == {"a": 0, "b": 0, "c": 8}
+    assert ExtraImages(name="repeated", ratio=1.5).added(real) == {"a": 0, "b": 6, "c": 3}
+    assert ExtraImages(name="repeated", ratio=1.0, classes=("a",)).added(real) == {"a": 10, "b": 0, "c": 0}
+    with pytest.raises(UnknownNameError):
+        ExtraImages(name="repeated", classes=("d",)).added(real)
+
+
+def test_generators_that_begin_with_one_another(made: Prepared) -> None:
+    latent = {"name": "base", "method": {"name": "latent_diffusion"}, "without": ["keratosis"]}
+    token = {"name": "token", "method": {"name": "textual_inversion", "weights": "base"}}
+    arms = [{"name": "a", "images": {"generator": "token"}}]
+    keys = generator_keys(study(generator=[latent, token], arm=arms), made)
+    other = generator_keys(study(generator=[{**latent, "seed": 1}, token], arm=arms), made)
+    assert keys["token"] != other["token"], "what one begins with is part of what it is"
+    with pytest.raises(ConfigError, match="name base before it"):
+        study(generator=[token, latent], arm=arms)
