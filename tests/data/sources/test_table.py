@@ -318,3 +318,18 @@ def test_nih(shared_data: Path, tmp_path: Path) -> None:
     assert manifest.frame["group"].n_unique() == 264
     with pytest.raises(LeakageError, match="30 groups are in two splits"):
         Table(**options, split="repo_split_leaky").load(cache=tmp_path)
+
+
+def test_rows_that_count_are_chosen_by_other_columns(toy: Toy) -> None:
+    text = "file,label,kind\n" + "\n".join(
+        f"00{i}.png,{label},{kind}"
+        for i, (label, kind) in enumerate(
+            [("ill", "virus"), ("ill", "bacteria"), ("well", "none"), ("ill", " virus"), ("well", "none"), ("ill", "")]
+        )
+    )
+    manifest = toy.load(text, label="label", only={"kind": ["virus", "none"]})
+    assert manifest.frame["path"].to_list() == ["000.png", "002.png", "003.png", "004.png"]
+    with pytest.raises(UnknownNameError, match="did you mean 'virus'"):
+        toy.load(text, label="label", only={"kind": ["virs"]})
+    with pytest.raises(ManifestError, match="sort"):
+        toy.load(text, label="label", only={"sort": ["virus"]})

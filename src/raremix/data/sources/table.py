@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from raremix.core.errors import ConfigError, ManifestError, TargetError, closest
+from raremix.core.errors import ConfigError, ManifestError, TargetError, UnknownNameError, closest
 from raremix.core.types import Progress, Task
 from raremix.data.manifest import NAMED, Card, Manifest, listed
 from raremix.data.sources.assemble import SPLIT_NAMES, admit, assemble, natural_columns, one_hot, refuse_spellings
@@ -41,6 +41,7 @@ class Table:
         split: column with the split; rows are split later where it is empty or left out.
         split_values: what the values of the split column mean, where they are not train, val, valid, validation or
             test.
+        only: the rows that count, by the values of columns: `{ subtype = ["normal", "virus"] }`; all by default.
         attributes: columns to keep for subgroups; a numeric `age` becomes `age_band`.
         name: of the data set; the table's file name by default.
         modality, licence, source, citation, notes: see `raremix.data.manifest.Card`.
@@ -62,6 +63,7 @@ class Table:
     group: str | None = None
     split: str | None = None
     split_values: Mapping[str, str] = field(default_factory=dict)
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
     attributes: Sequence[str] = ()
     name: str | None = None
     modality: str = "other"
@@ -98,8 +100,9 @@ class Table:
         """
         path = Path(self.path)
         frame = read_table(path, encoding=self.encoding, separator=self.separator)
-        named = [self.image, self.label, *(self.labels or ()), self.group, self.split, *self.attributes]
+        named = [self.image, self.label, *(self.labels or ()), self.group, self.split, *self.attributes, *self.only]
         need_columns(frame, [name for name in named if name is not None], table=path.name)
+        frame = self._chosen(frame)
         if not frame.height:
             raise ManifestError(f"{path.name} has no rows: expected one per image")
         classes, task, targets = self.labels_of(frame)
@@ -123,6 +126,17 @@ class Table:
             attributes=natural_columns(frame.select(self.attributes)) if self.attributes else None,
         )
         return admit(manifest, cache=cache, progress=progress)
+
+    def _chosen(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows that `only` asks for."""
+        for column, values in self.only.items():
+            text = _text(frame[column])
+            known = text.unique().drop_nulls().to_list()
+            for value in values:
+                if value not in known:
+                    raise UnknownNameError(f"value of column {column!r} in only", value, known)
+            frame = frame.filter(text.is_in(list(values)))
+        return frame
 
     def labels_of(self, frame: pl.DataFrame) -> tuple[tuple[str, ...], Task, Float[np.ndarray, "n K"]]:
         """Return the classes, the task, and the labels of a table's rows.
