@@ -9,9 +9,10 @@ from tests.contract.random_states import random_states
 from torch import Tensor
 
 from raremix.core.errors import TargetError
+from raremix.core.masks import resize_mask
 from raremix.core.protocols import Mixer
 from raremix.core.random import rng
-from raremix.core.types import Batch, MixPlan, resize_mask
+from raremix.core.types import Batch, MixPlan
 
 SIZES = [(8, 8), (7, 13), (20, 6), (1, 1)]
 

@@ -15,8 +15,6 @@ from raremix.core.types import (
     Policy,
     combine_targets,
     mix_targets,
-    resize_mask,
-    token_grid,
 )
 
 IMAGES = torch.arange(3 * 2 * 4 * 6, dtype=torch.float32).reshape(3, 2, 4, 6)
@@ -148,14 +146,6 @@ def test_features_of_half_precision_and_with_gradients() -> None:
     mixed.sum().backward()
     assert features.grad is not None
     assert features.grad.flatten().tolist() == pytest.approx([0.123, 0.877], rel=0.004)
-
-
-@pytest.mark.parametrize(("height", "width"), [(4, 6), (8, 12), (2, 3), (1, 1), (16, 24)])
-def test_resizing_a_mask_keeps_its_mean(height: int, width: int) -> None:
-    mask = torch.rand(5, 1, 4, 6, generator=torch.Generator().manual_seed(0))
-    resized = resize_mask(mask, height, width)
-    assert resized.shape == (5, 1, height, width)
-    torch.testing.assert_close(resized.mean(dim=(1, 2, 3)), mask.mean(dim=(1, 2, 3)))
 
 
 def test_a_target_is_missing_only_where_a_contributor_is() -> None:
@@ -360,9 +350,3 @@ def test_tokens_of_images_that_are_not_square(first: int) -> None:
     tokens = torch.tensor([0.0, 8.0]).reshape(2, 1, 1).expand(2, first + 8, 1)
     mixed = plan.apply_features(tokens)[0, :, 0]
     assert mixed.tolist() == [4.0] * first + [8.0, 8.0, 0.0, 0.0] * 2
-
-
-def test_grids_of_tokens() -> None:
-    assert token_grid(197, height=224, width=224) == (14, 14)
-    assert token_grid(201, height=1, width=1) == (14, 14)  # a class token and four registers
-    assert token_grid(3, height=224, width=100) == (1, 1)  # no such grid

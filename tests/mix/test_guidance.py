@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from raremix.core.errors import ConfigError
-from raremix.core.types import Batch, Boxes, resize_mask
+from raremix.core.masks import resize_mask
+from raremix.core.types import Batch, Boxes
 from raremix.mix.guidance import fit, maps_of, mass_in_boxes
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.core.types import Batch, MixPlan, token_grid
+from raremix.core.masks import token_grid
+from raremix.core.types import Batch, MixPlan
 
 STEMS = ("patch_embed", "stem", "maxpool", "bn1", "act1", "conv_stem")
 """What timm's networks call the end of their stem; the first that a network has is its "stem"."""
@@ -92,7 +93,7 @@ def output_of(model: nn.Module, name: str, images: Float[Tensor, "B C H W"]) -> 
     Args:
         model: images -> logits.
         name: a dotted name, or "stem", or "stage1" ... as `find_module` knows them. Tokens become maps:
-            see `raremix.core.types.token_grid`.
+            see `raremix.core.masks.token_grid`.
         images: what it is run on.
 
     Raises:

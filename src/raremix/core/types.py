@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn import functional
 
 from raremix.core.errors import DataError
+from raremix.core.masks import mask_for, resize_mask
 from raremix.core.pixels import all_rows, blend, blend_by_mask, inside_boxes, lerp, paste, take_rows
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -94,9 +94,6 @@ class Streams:
 Policy = Literal["interpolate", "union", "threshold"]
 """How the labels of mixed rows combine: their weighted mean; every label that either has; every label whose image keeps
 at least a quarter of the pixels."""
-
-CLASS_TOKENS = 8
-"""The most tokens that may stand before a transformer's grid: classes, distillation, registers."""
 
 VISIBLE = 0.25
 """Weight from which the policy "threshold" counts an image's labels whole."""
@@ -233,9 +230,9 @@ class MixPlan:
         """
         pool_features = features if pool_features is None else pool_features
         own, partner = take_rows(features, self.own), take_rows(pool_features, self.partner)
-        mixed = lerp(partner, own, _mask_for(self._whole_mask(features.device), features))
+        mixed = lerp(partner, own, mask_for(self._whole_mask(features.device), features))
         for rows, mask, _ in self._each(features.device):
-            mixed = mixed + _mask_for(mask, features).to(mixed.dtype) * (take_rows(pool_features, rows) - partner)
+            mixed = mixed + mask_for(mask, features).to(mixed.dtype) * (take_rows(pool_features, rows) - partner)
         return mixed
 
     def apply_masks(self, masks: Shaped[Tensor, "B M H W"], pool_masks: Tensor | None = None) -> Tensor:
@@ -358,49 +355,3 @@ def combine_targets(*parts: tuple[Float[Tensor, "R K"], Float[Tensor, " R"]], po
     counted = weights > 0 if policy == "union" else weights >= weights.amax(dim=0).clamp(max=VISIBLE)
     largest = torch.where(counted, targets, -torch.inf).amax(dim=0)
     return torch.where(counted.any(dim=0), largest, 0.0)  # nothing counts where all weights are zero
-
-
-def resize_mask(mask: Float[Tensor, "R 1 h w"], height: int, width: int) -> Tensor:
-    """Bring a mask to a map's size: patches repeated up, pixels averaged down; 1 x 1 is left to broadcast."""
-    h, w = mask.shape[-2:]
-    if (h, w) in {(1, 1), (height, width)}:
-        return mask
-    if height % h == 0 and width % w == 0:
-        return mask.repeat_interleave(height // h, dim=2).repeat_interleave(width // w, dim=3)
-    return functional.interpolate(mask, size=(height, width), mode="area")
-
-
-def _mask_for(mask: Float[Tensor, "R 1 h w"], features: Tensor) -> Tensor:
-    """Bring a mask to the shape of features, so that it can be multiplied with them."""
-    if features.ndim == 4:
-        return resize_mask(mask, features.shape[-2], features.shape[-1])
-    mean = mask.mean(dim=(1, 2, 3))
-    if features.ndim != 3:
-        return mean.reshape(-1, *([1] * (features.ndim - 1)))
-    rows, columns = token_grid(features.shape[1], height=mask.shape[-2], width=mask.shape[-1])
-    tokens = resize_mask(mask, rows, columns).expand(-1, 1, rows, columns).reshape(len(mask), -1, 1)
-    first = mean[:, None, None].expand(-1, features.shape[1] - rows * columns, 1)
-    return torch.cat([first, tokens], dim=1)
-
-
-def token_grid(tokens: int, *, height: int, width: int) -> tuple[int, int]:
-    """Return rows and columns of the grid that the last tokens of a transformer form; those before it are class tokens.
-
-    Args:
-        tokens: number of tokens, at least 1.
-        height, width: of the image, or of anything of its proportions.
-
-    Returns:
-        The largest grid of the image's proportions that leaves at most `CLASS_TOKENS` over; the largest square if
-        there is none.
-
-    Example:
-        >>> token_grid(197, height=224, width=224), token_grid(1 + 4 * 8, height=64, width=128)
-        ((14, 14), (4, 8))
-    """
-    divisor = math.gcd(height, width)
-    tall, wide = height // divisor, width // divisor
-    scale = math.isqrt(tokens // (tall * wide))
-    if scale and tokens - scale * scale * tall * wide <= CLASS_TOKENS:
-        return scale * tall, scale * wide
-    return math.isqrt(tokens), math.isqrt(tokens)

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raremix.core.errors import DataError
-from raremix.core.types import Boxes, MixPlan, resize_mask
+from raremix.core.masks import resize_mask
+from raremix.core.types import Boxes, MixPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from raremix.core.errors import ConfigError
+from raremix.core.masks import resize_mask
 from raremix.core.pixels import take_rows
 from raremix.core.protocols import ImportanceMap
-from raremix.core.types import Batch, Boxes, resize_mask
+from raremix.core.types import Batch, Boxes
 from raremix.explain import FineGrained
 from raremix.mix.pairing import Pairs
 

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from raremix.core.types import Boxes, resize_mask
+from raremix.core.masks import resize_mask
+from raremix.core.types import Boxes
 
 LabelName = Literal["area", "mass", "keep", "remix"]
 

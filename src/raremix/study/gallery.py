@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw
 from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.markdown import literal
+from raremix.core.masks import resize_mask
 from raremix.core.pixels import take_rows
 from raremix.core.random import rng
-from raremix.core.types import Batch, Boxes, MixPlan, Progress, resize_mask
+from raremix.core.types import Batch, Boxes, MixPlan, Progress
 from raremix.mix import MIXERS, Method
 from raremix.study.arm_table import ArmSpec
 from raremix.study.feeds import make_feed

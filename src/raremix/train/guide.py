@@ -16,8 +16,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raremix.core.masks import resize_mask
 from raremix.core.protocols import ImportanceMap
-from raremix.core.types import Batch, Boxes, MixPlan, resize_mask
+from raremix.core.types import Batch, Boxes, MixPlan
 from raremix.train.feed import Images, to_float
 
 # From this share of a cell on, what was seen of it says something about it.
