@@ -1,5 +1,6 @@
 """Arms that add images: generated ones and real ones once more, from the file to what the network is fed with."""
 
+import html
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,10 @@ def test_a_translator_of_the_study_draws_its_maps(tmp_path: Path, made: Prepared
     spec = study(generator=[STARS], arm=arms)
     result = run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
     assert result.failed == {}
+    record = files.read_json(result.folder / "record.json")
+    assert [entry["to"] for entry in record["translators"]] == ["nevus", "keratosis"]
+    page = result.report.read_text()
+    assert all(html.escape(entry["words"]).split(":")[1][:30] in page for entry in record["translators"])
     prepared, _ = with_images(Workshop(spec=spec, folder=result.folder, cache=tmp_path / "cache"), made)
     folder = prepared.generators["stars"]
     told = [replace(arm, mix={**arm.mix, "importance": {**arm.mix["importance"], "translator": str(folder)}})

@@ -128,7 +128,7 @@ def test_the_gate_opens_for_a_translator_that_changes_the_class(
     assert [one.images for one in found] == [int((held != k).sum()) for k in (0, 1)]
     for one in found:
         assert one.flipped == 1.0
-        assert "show what makes the class" in one.words(2)
+        assert ("show what makes the class" in one.words(2)) == (one.low > max(0.5, one.before))
         assert one.cycle > 0.01
 
 
@@ -151,9 +151,12 @@ def test_words_follow_the_interval() -> None:
             kernel_before=None,
         ).words(4)  # fmt: skip
 
+    assert "show what makes the class" in words(0.6, 0.1)
     assert "partly" in words(0.3, 0.1)
     assert "NOT" in words(0.3, 0.4)
     assert "NOT" in words(0.2, 0.1)
+    assert "NOT" in words(0.7, 0.9), "they were taken for it as often before"
+    assert "before they were translated (90 %)" in words(0.7, 0.9)
 
 
 def test_bad_requests_are_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

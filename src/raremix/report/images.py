@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from raremix.report.fields import Name, Names, Png, read_checked
-from raremix.report.record import Part
+from raremix.report.parts import Part
 
 
 class ClassImages(Part):

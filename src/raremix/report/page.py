@@ -23,6 +23,7 @@ from raremix.report.images import ArmImages, ClassImages, Images, read_images
 from raremix.report.notation import grouped
 from raremix.report.record import Arm, Metric, Record, read_record
 from raremix.report.tables import Table, by_label, headline, other_measures
+from raremix.report.translators import translator_table
 
 # The page must stay below 5 MB (it is mailed); text and figures take at most about 1 MB of that.
 IMAGE_BUDGET = 3_600_000
@@ -95,6 +96,7 @@ def render(record: Record, images: Images | None = None) -> str:
         tail_words=tail.tail_words(record),
         doses=dose.dose_response(record, slots),
         added=dose.added_words(record),
+        translators=translator_table(record),
         left_out=left_out(record),
         seen=seen(record),
         headline=headline(record),

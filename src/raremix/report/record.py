@@ -10,18 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from raremix.core.errors import UsageError
 from raremix.report.fields import Count, Label, Name, Share, Text, read_checked
+from raremix.report.parts import Added, FittedOn, Part, Quarantine, Rarity, SamplerCoverage, Translator
 
 Band = Literal["head", "medium", "tail"]
-
-
-class Part(BaseModel):
-    """A part of a record: it cannot be changed, and what it does not know is left out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
 
 class StudyPart(Part):
@@ -45,60 +40,6 @@ class StudyPart(Part):
         return self.status == "complete" and not self.missing
 
 
-class Rarity(Part):
-    """How classes were made rare: training images per class before and after, and the ratio asked for and reached."""
-
-    profile: Text | None = None
-    asked: Annotated[float, Field(ge=1)] | None = None
-    reached: Annotated[float, Field(ge=1)] | None = None
-    before: dict[Name, Count]
-    after: dict[Name, Count]
-
-    @model_validator(mode="after")
-    def _fewer(self) -> "Rarity":
-        more = [name for name, count in self.after.items() if count > self.before.get(name, 0)]
-        if more:
-            raise ValueError(f"more images of {more} after classes were made rare than before")
-        return self
-
-
-class Added(Part):
-    """What an arm added to its training images.
-
-    Attributes:
-        kind: images from a generator, or real ones once more.
-        series: what arms that differ in the number or in the strength alone have in common, in words.
-        train, validation: images added per class.
-        dose: images added per real one, over the classes that got some.
-        strength: how far image-to-image drawing went, where that was set.
-    """
-
-    kind: Literal["generated", "repeated"]
-    series: Text
-    train: dict[Name, Count]
-    validation: dict[Name, Count] = {}
-    dose: Annotated[float, Field(ge=0)]
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
-
-
-class Quarantine(Part):
-    """Files that could not be read and were left out: how many of how many, and of which split and class."""
-
-    files: Count
-    of: Count
-    counts: dict[Name, dict[Name, Count]] = {}
-
-
-class FittedOn(Part):
-    """The rows that something was fitted on or chosen by, and how many results say so."""
-
-    what: Text
-    split: Text
-    rows: Count
-    hash: Text
-    results: Count = 0
-
-
 class DataPart(Part):
     """The data set: card, counts per class and split, bands from head to tail."""
 
@@ -113,10 +54,10 @@ class DataPart(Part):
     groups: Count | None = None
     grouped: bool = False
     group_name: Name = "patient"
-    counts: dict[Name, dict[Name, Count]] = {}
-    group_counts: dict[Name, Count] = {}
+    counts: dict[Name, dict[Name, Count]] = Field(default_factory=dict)
+    group_counts: dict[Name, Count] = Field(default_factory=dict)
     imbalance_ratio: float | None = None
-    bands: dict[Name, Band] = {}
+    bands: dict[Name, Band] = Field(default_factory=dict)
     manifest_hash: Text | None = None
     thinned: Text | None = None
     rarity: Rarity | None = None
@@ -142,11 +83,11 @@ class Arm(Part):
     """One training recipe."""
 
     name: Name
-    settings: dict[Text, Any] = {}
+    settings: dict[Text, Any] = Field(default_factory=dict)
     steps: Count | None = None
     seconds: float | None = None
     images_per_second: float | None = None
-    best_step: dict[Text, int | None] = {}
+    best_step: dict[Text, int | None] = Field(default_factory=dict)
     rarity: Rarity | None = None
     added: Added | None = None
 
@@ -256,30 +197,7 @@ class Reliability(Part):
     bins: tuple[ReliabilityBin, ...] = ()
     ece: float | None = None
     temperature: float | None = None
-    offsets: dict[Name, float] = {}
-
-
-class LabelCoverage(Part):
-    """How often an epoch shows a label: images that there are, draws of them, and different images among these."""
-
-    label: Name
-    images: Count
-    drawn: Annotated[float, Field(ge=0)]
-    distinct: Annotated[float, Field(ge=0)]
-
-
-class SamplerCoverage(Part):
-    """What an arm's sampler shows in an epoch; see `raremix.data.coverage`."""
-
-    arm: Name
-    sampler: Name
-    images: Count
-    epochs: Count = 1
-    labels: tuple[LabelCoverage, ...] = ()
-    unseen: Share
-    most: Count
-    labels_per_image: tuple[float, float]
-    moved: Share
+    offsets: dict[Name, float] = Field(default_factory=dict)
 
 
 class Confusion(Part):
@@ -321,12 +239,13 @@ class Record(Part):
     reliability: tuple[Reliability, ...] = ()
     confusion: tuple[Confusion, ...] = ()
     coverage: tuple[SamplerCoverage, ...] = ()
+    translators: tuple[Translator, ...] = ()
     history: tuple[History, ...] = ()
     fitted_on: tuple[FittedOn, ...] = ()
     warnings: tuple[Text, ...] = ()
     spec: Text | None = None
-    versions: dict[Text, Text | None] = {}
-    environment: dict[Text, Any] = {}
+    versions: dict[Text, Text | None] = Field(default_factory=dict)
+    environment: dict[Text, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

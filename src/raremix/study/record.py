@@ -24,6 +24,7 @@ from raremix.evaluate.summary import measure
 from raremix.study.arm_images import resolved
 from raremix.study.coverage import coverage_facts
 from raremix.study.fitted import told
+from raremix.study.gates import translator_gates
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
 from raremix.study.prepare import Prepared, of_arm
@@ -86,6 +87,7 @@ def gather(
         "decidable": dict(decidable),
         "fitted_on": told({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
         "coverage": coverage_facts(resolved(spec, first), first),
+        "translators": translator_gates(spec, first, outcomes, folder=folder, progress=progress),
         "history": [_history(outcome, metric) for outcome in outcomes.values()],
         "warnings": _warnings(first, outcomes),
         "spec": spec.to_toml(),

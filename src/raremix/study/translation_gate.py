@@ -56,14 +56,14 @@ class Towards:
         """Say in plain words what the numbers mean for difference maps."""
         chance = max(1 / classes, self.before)
         rate = f"{100 * self.flipped:.0f} % of the translations to {self.name} are taken for it"
-        if self.low > 0.5:
+        what = "by chance" if self.before < 1 / classes else "of the images before they were translated"
+        least = f"{what} ({100 * chance:.0f} %)"
+        if self.low > max(0.5, chance):
             return f"{rate}: difference maps towards it show what makes the class, as this classifier sees it."
         if self.low > chance:
-            return (
-                f"{rate}, more than by chance ({100 * chance:.0f} %) and not most: maps towards it are partly about it."
-            )
+            return f"{rate}, more than {least} and not most: maps towards it are partly about it."
         return (
-            f"{rate}, no more than by chance ({100 * chance:.0f} %): maps towards it are NOT about the class. "
+            f"{rate}, no more than {least}: maps towards it are NOT about the class. "
             "Train the translator longer, with class_heads, or with an auxiliary classifier."
         )
 

@@ -8,7 +8,8 @@ from markupsafe import Markup
 from raremix.report import notation
 from raremix.report.figures import svg
 from raremix.report.figures.panels import Frame, Panel
-from raremix.report.record import Added, Arm, Metric, Record
+from raremix.report.parts import Added
+from raremix.report.record import Arm, Metric, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from raremix.report.figures import svg
 from raremix.report.figures.panels import Frame, Panel
 from raremix.report.notation import grouped
-from raremix.report.record import Rarity, Record
+from raremix.report.parts import Rarity
+from raremix.report.record import Record
 
 
 def long_tail(record: Record, slots: Mapping[str, int]) -> Panel | None:

@@ -1,0 +1,76 @@
+"""For a study's report: whether the translators that its arms rely on change what makes the class."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raremix.core import files
+from raremix.core.errors import RaremixError
+from raremix.core.types import Progress
+from raremix.generate import generator_hash
+from raremix.study.arm_images import resolved
+from raremix.study.generator_use import translators_in
+from raremix.study.outcomes import Outcome
+from raremix.study.prepare import Prepared
+from raremix.study.spec import StudySpec
+from raremix.study.translation_gate import judge_translations
+
+KEPT = "gates.jsonl"
+"""File of a run folder that holds what was found, so that it is measured once."""
+
+
+def translator_gates(
+    spec: StudySpec,
+    prepared: Prepared,
+    outcomes: Mapping[Any, Outcome],
+    *,
+    folder: Path,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Ask the reference arm's classifier what it sees in translations of validation images.
+
+    Args:
+        spec: the study.
+        prepared: its data; with folds, of the first one.
+        outcomes: the results that are there.
+        folder: the run folder.
+        progress: called as images are translated.
+
+    Returns:
+        One entry per translator and class, with its verdict in words; empty where no arm asks for a translator, or the
+        reference arm, which is to judge, has one itself or no result.
+    """
+    ready = resolved(spec, prepared)
+    asked = {path: arm.name for arm in ready.arms for path in translators_in(arm.mix)}
+    reference = ready.arm(spec.reference)
+    judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
+    if not asked or not judges or translators_in(reference.mix) or reference.images is not None:
+        return []
+    names = {path: name for name, path in prepared.generators.items()}
+    judge = judges[0].folder / "result" / "classifier"
+    found = []
+    for path in asked:
+        name = names.get(path, path.name)
+        try:
+            found += _judged(path, judge, prepared, folder=folder, name=name, progress=progress)
+        except RaremixError as error:
+            found.append({"translator": name, "to": None, "words": f"It could not be told: {error}"})
+    return found
+
+
+def _judged(
+    path: Path, judge: Path, prepared: Prepared, *, folder: Path, name: str, progress: Progress | None
+) -> list[dict[str, Any]]:
+    key = files.hash_value([generator_hash(path), files.hash_file(judge / "model.safetensors"), prepared.cache.key])
+    kept = [entry["found"] for entry in files.read_records(folder / KEPT) if entry.get("key") == key]
+    if kept:
+        return kept[-1]
+    classes = len(prepared.manifest.card.classes)
+    measured = judge_translations(path, judge, prepared, split="validation", progress=progress)
+    found = []
+    for one in measured:
+        facts = asdict(one)
+        found.append({"translator": name, "to": facts.pop("name"), **facts, "words": one.words(classes)})
+    files.append_record(folder / KEPT, {"key": key, "found": found})
+    return found
