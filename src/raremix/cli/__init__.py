@@ -16,7 +16,9 @@ from raremix.cli.console import (
     RUNS,
     CacheFolder,
     DryRun,
+    Group,
     Json,
+    Label,
     OnUnreadable,
     Runs,
     Set,
@@ -75,8 +77,8 @@ def study(
         ),
     ],
     settings: Set = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if FILE is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if FILE is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     best: Annotated[
         bool,
         typer.Option(
@@ -130,8 +132,8 @@ def train(
     pretrained: Annotated[bool, typer.Option(help="Load timm's weights by name (downloads).")] = False,
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order, augmentation and mixing.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run folder; the data's by default.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     settings: Set = None,
     on_unreadable: OnUnreadable = None,
     runs: Runs = RUNS,
@@ -178,8 +180,8 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the table to this .csv or .parquet.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     settings: Set = None,
     cache: CacheFolder = None,
     as_json: Json = False,
@@ -351,8 +353,11 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
                 "done": len(plan.done),
                 "steps": spec.train.steps,
                 "decidable": plan.decidable,
+                "generators": list(plan.generators),
             }
             words = f"{len(plan.jobs)} classifiers to train, {len(plan.done)} done; {spec.train.steps} steps each"
+            if plan.generators:
+                words += f"; generators to fit before: {', '.join(plan.generators)}"
             emit(as_json, facts, f"{plan.decidable['text']}\nwould run in {plan.folder}: {words}")
             return
         result = run_study(spec, runs=runs, cache=where, progress=bars, say=say, should_stop=should_stop)

@@ -13,7 +13,9 @@ from raremix.cli.console import (
     RUNS,
     CacheFolder,
     DryRun,
+    Group,
     Json,
+    Label,
     Progress,
     Runs,
     Set,
@@ -36,8 +38,8 @@ def audit(
             "is used."
         ),
     ],
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     split: Annotated[str | None, typer.Option(help="Column with the split, if DATA is a table.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. Default: audits/NAME.html in the runs folder.")

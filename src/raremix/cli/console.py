@@ -21,6 +21,14 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 Progress = Callable[[str, int, int], None]
 """As `raremix.core.types.Progress`, whose module imports torch: `raremix --help` need not."""
 
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
+    ),
+]
+Label = Annotated[str | None, typer.Option("--label", help="Label column, if the data are a table.")]
+Group = Annotated[str | None, typer.Option("--group", help="Patient or lesion column, if the data are a table.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(

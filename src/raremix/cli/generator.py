@@ -9,8 +9,11 @@ from rich.table import Table as RichTable
 
 from raremix.cli.console import (
     CacheFolder,
+    Data,
     DryRun,
+    Group,
     Json,
+    Label,
     Set,
     columns,
     emit,
@@ -24,14 +27,6 @@ from raremix.cli.console import (
 generator = typer.Typer(
     name="generator", help="Fit networks that draw images of a class, and use them.", no_args_is_help=True
 )
-Label = Annotated[str | None, typer.Option("--label", help="Label column, if DATA is a table.")]
-Group = Annotated[str | None, typer.Option("--group", help="Patient or lesion column, if DATA is a table.")]
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
-    ),
-]
 Draw = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="draw.KEY=VALUE", help="A setting of drawing, e.g. draw.num_inference_steps=50."),
@@ -52,7 +47,7 @@ def fit(
         typer.Option(
             "--method",
             "-m",
-            help="dcgan draws, stargan translates; diffusion, latent_diffusion and textual_inversion do both.",
+            help="dcgan, stylegan2 draw; stargan translates; diffusion, latent_diffusion, textual_inversion do both.",
         ),
     ] = "stargan",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: the method's.")] = None,
@@ -81,6 +76,7 @@ def fit(
     Grids of what it draws appear in FOLDER/samples while it learns.
 
         raremix generator fit my_images/ --method dcgan --size 64 --steps 5000
+        raremix generator fit my_images/ --method stylegan2 --size 64 --set generator.transition="[0.1, 0.3]"
         raremix generator fit labels.csv --label dx --group lesion_id --set generator.width=64 --set train.batch_size=8
         raremix generator fit studies/demo.toml --method stargan --set generator.identity=1
         raremix generator fit my_images/ --method diffusion --size 64 --set generator.width=32
@@ -148,8 +144,10 @@ def sample(
     """Draw images of a class as PNG files; image 7 of a seed and a class is always the same.
 
     raremix generator sample runs/generators/lesions-dcgan --class df -n 16 --seed 0
+    raremix generator sample runs/generators/lesions-stylegan2 --class df --set draw.truncation=0.7
     raremix generator sample runs/generators/lesions-diffusion --class df --set draw.guidance_scale=2
     """
+    from raremix.core import files
     from raremix.core.errors import UnknownNameError, UsageError
     from raremix.study.generator_draw import sample_class
     from raremix.study.generator_use import drawing_of, drawn_with, open_generator, refuse_unseen
@@ -167,7 +165,7 @@ def sample(
         emit(as_json, {"images": count, "output": str(where)}, f"would draw {count} images of {name} into {where}")
         return
     paths = sample_class(folder, label=name, count=count, seed=seed, output=where, drawing=drawing)
-    sheet = where / f"{name}-{seed}-sheet.png"
+    sheet = where / f"{files.file_name(name)}-{seed}-sheet.png"
     facts = {"images": [str(path) for path in paths], "sheet": str(sheet)}
     emit(
         as_json, facts, f"{len(paths)} images of {name}; all on one sheet: {sheet}\nMore in a study: raremix synthesize"

@@ -9,8 +9,11 @@ from rich.table import Table as RichTable
 
 from raremix.cli.console import (
     CacheFolder,
+    Data,
     DryRun,
+    Group,
     Json,
+    Label,
     Set,
     columns,
     emit,
@@ -29,12 +32,7 @@ def _root() -> None:
 
 @maps.command()
 def adm(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
-        ),
-    ],
+    data: Data,
     generator: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted translator (stargan).")],
     split: Annotated[str, typer.Option(help="train, validation, test, or all.")] = "train",
     style: Annotated[
@@ -48,8 +46,8 @@ def adm(
     seed: Annotated[int, typer.Option(help="Of the styles, and chooses what is drawn.")] = 0,
     per_class: Annotated[int, typer.Option("-n", min=1, max=32, help="Images per class in the picture.")] = 3,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER/maps.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     settings: Set = None,
     cache: CacheFolder = None,
     as_json: Json = False,
@@ -125,8 +123,8 @@ def score(
     shown: Annotated[int, typer.Option("-n", min=1, max=32, help="Images in the picture.")] = 6,
     seed: Annotated[int, typer.Option(help="Of the resamples, and of what is drawn.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: CLASSIFIER/maps.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     settings: Set = None,
     cache: CacheFolder = None,
     as_json: Json = False,

@@ -9,7 +9,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from raremix.cli.console import CacheFolder, DryRun, Json, Set, columns, emit, err, out, print_json, progress_bars
+from raremix.cli.console import (
+    CacheFolder,
+    DryRun,
+    Group,
+    Json,
+    Label,
+    Set,
+    columns,
+    emit,
+    err,
+    out,
+    print_json,
+    progress_bars,
+)
 
 Limit = Annotated[
     str | None, typer.Option("--time-limit", help="All training must fit in this, e.g. 2h, 90m; cuts are told.")
@@ -28,8 +41,8 @@ def recommend(
     weights: Annotated[
         Path | None, typer.Option(help="Pretrained weights (.safetensors); others are looked for in folders weights/.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     settings: Set = None,
     accept_duplicates: Annotated[
         bool, typer.Option("--accept-duplicates", help="Go on though more than 1 % of the images are copies.")

@@ -8,8 +8,11 @@ from rich.markup import escape
 
 from raremix.cli.console import (
     CacheFolder,
+    Data,
     DryRun,
+    Group,
     Json,
+    Label,
     Set,
     columns,
     err,
@@ -28,18 +31,13 @@ def _root() -> None:
 
 @show.command()
 def mixes(
-    place: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
-        ),
-    ] = "phantom",
+    place: Data = "phantom",
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="A mixer by name; may be given again. Default: all.")
     ] = None,
     settings: Set = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("runs/gallery"),
     pairs: Annotated[int, typer.Option(min=1, max=16, help="Pairs of images per method.")] = 3,
     seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
@@ -84,18 +82,13 @@ def mixes(
 
 @show.command(name="coverage")
 def coverage_(
-    place: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
-        ),
-    ] = "phantom",
+    place: Data = "phantom",
     samplers: Annotated[
         list[str] | None, typer.Option("--sampler", "-s", help="A sampler by name; may be given again. Default: all.")
     ] = None,
     settings: Set = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:

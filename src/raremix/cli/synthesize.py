@@ -7,16 +7,23 @@ import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from raremix.cli.console import CacheFolder, DryRun, Json, Set, columns, out, print_json, progress_bars
+from raremix.cli.console import (
+    CacheFolder,
+    Data,
+    DryRun,
+    Group,
+    Json,
+    Label,
+    Set,
+    columns,
+    out,
+    print_json,
+    progress_bars,
+)
 
 
 def synthesize(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
-        ),
-    ],
+    data: Data,
     generator: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted generator.")],
     to: Annotated[
         str, typer.Option(help="Training images per class, real ones counted: balanced, a number, or df=200,vasc=100.")
@@ -30,8 +37,8 @@ def synthesize(
         ),
     ] = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: runs/synthetic/GENERATOR.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")] = None,
-    group: Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")] = None,
+    label: Label = None,
+    group: Group = None,
     settings: Set = None,
     cache: CacheFolder = None,
     as_json: Json = False,

@@ -1,23 +1,28 @@
 """The verbs `raremix maps hdm` and `raremix maps gate`: what a translator and a classifier say of each other."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from raremix.cli.console import CacheFolder, DryRun, Json, Set, columns, emit, out, print_json, progress_bars
+from raremix.cli.console import (
+    CacheFolder,
+    Data,
+    DryRun,
+    Group,
+    Json,
+    Label,
+    Set,
+    columns,
+    emit,
+    out,
+    print_json,
+    progress_bars,
+)
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA", help="A study file, a folder with one folder per class, a table, an .npz, or phantom."
-    ),
-]
 Generator = Annotated[Path, typer.Argument(metavar="GENERATOR", help="Folder of a fitted translator (stargan).")]
-Label = Annotated[str | None, typer.Option(help="Label column, if DATA is a table.")]
-Group = Annotated[str | None, typer.Option(help="Patient or lesion column, if DATA is a table.")]
 
 
 def hdm(
@@ -48,7 +53,7 @@ def hdm(
     from raremix.study.defaults import study_of
     from raremix.study.generator_draw import settings_of
     from raremix.study.generator_use import open_translator
-    from raremix.study.hyperplane_maps import cross_boundaries, table_of, write_crossings
+    from raremix.study.hyperplane_maps import cross_boundaries, pairs_of, write_crossings
     from raremix.study.prepare import cache_of, prepare
 
     _, card = open_translator(generator)
@@ -70,20 +75,7 @@ def hdm(
             progress=bars("Following images"),
         )
         paths = write_crossings(found, prepared, folder)
-    frame = table_of(found)
-    rows: list[dict[str, Any]] = []
-    for (own, other), part in frame.group_by("own", "to", maintain_order=True):
-        reached = part.filter("reached")
-        rows.append(
-            {
-                "own": own,
-                "to": other,
-                "images": len(part),
-                "reached": len(reached),
-                "place": reached["place"].mean(),
-                "residual": reached["residual"].max(),
-            }
-        )
+    rows = pairs_of(found)
     if as_json:
         print_json({"pairs": rows, "files": [str(path) for path in paths]})
         return
@@ -94,7 +86,7 @@ def hdm(
             escape(str(row["own"])), escape(str(row["to"])), str(row["images"]), str(row["reached"]), *numbers
         )
     out.print(table)
-    if not frame["reached"].any():
+    if not any(row["reached"] for row in rows):
         out.print("[bold red]No boundary was reached: the translator does not change what the classifier looks at.[/]")
     out.print(f"Written to {escape(str(folder))}: " + ", ".join(escape(path.name) for path in paths), soft_wrap=True)
 

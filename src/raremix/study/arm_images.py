@@ -141,6 +141,22 @@ def resolved(spec: StudySpec, prepared: Prepared) -> StudySpec:
     return replace(spec, arms=tuple(replace(arm, mix=with_folders(arm.mix, prepared.generators)) for arm in spec.arms))
 
 
+def generators_left(spec: StudySpec, prepared: Prepared, folder: Path) -> list[str]:
+    """Name the generators of a study that are still to be fitted.
+
+    Args:
+        spec: the study.
+        prepared: its data, of one fold.
+        folder: the run folder.
+    """
+    keys = generator_keys(spec, prepared)
+    return [name for name, key in keys.items() if not (_place(folder, name, key) / files.MANIFEST).is_file()]
+
+
+def _place(folder: Path, name: str, key: str) -> Path:
+    return folder / "generators" / f"{name}-{key[:8]}"
+
+
 def check_extra(arm: ArmSpec, prepared: Prepared) -> None:
     """Refuse an arm's `images` that do not go with the data, before any work.
 
@@ -173,7 +189,7 @@ def _fitted(shop: Workshop, prepared: Prepared, keys: Mapping[str, str]) -> tupl
         if weights in reasons:
             reasons[table.name] = f"it begins with {weights}, which failed"
             continue
-        where = shop.folder / "generators" / f"{table.name}-{keys[table.name][:8]}"
+        where = _place(shop.folder, table.name, keys[table.name])
         if (where / files.MANIFEST).is_file():
             folders[table.name] = where
             continue

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -148,6 +149,27 @@ def table_of(crossings: Sequence[Crossing]) -> pl.DataFrame:
         for one in crossings
     ]
     return pl.concat(parts).with_columns(pl.col("change").fill_nan(None))
+
+
+def pairs_of(crossings: Sequence[Crossing]) -> list[dict[str, Any]]:
+    """Return, for each pair of classes, how many boundaries were reached, where on the way, and how closely.
+
+    Keys: own, to, images, reached, place (mean), residual (largest; both None where none was reached).
+    """
+    rows: list[dict[str, Any]] = []
+    for (own, other), part in table_of(crossings).group_by("own", "to", maintain_order=True):
+        reached = part.filter("reached")
+        rows.append(
+            {
+                "own": own,
+                "to": other,
+                "images": len(part),
+                "reached": len(reached),
+                "place": reached["place"].mean(),
+                "residual": reached["residual"].max(),
+            }
+        )
+    return rows
 
 
 def write_crossings(crossings: Sequence[Crossing], prepared: Prepared, folder: Path) -> list[Path]:

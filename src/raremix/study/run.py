@@ -17,7 +17,7 @@ from raremix.evaluate.compare import MIN_SEEDS
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
-from raremix.study.arm_images import Workshop, with_images
+from raremix.study.arm_images import Workshop, generators_left, with_images
 from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.fitted import check_fitted
 from raremix.study.job import Job, make_job
@@ -46,6 +46,7 @@ class StudyPlan:
         jobs: all classifiers, in the order of training.
         done: those that have a result.
         decidable: the smallest difference that the test set can decide, in words and as a number.
+        generators: those that are still to be fitted, in words.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class StudyPlan:
     jobs: tuple[Job, ...]
     done: tuple[Job, ...]
     decidable: dict[str, Any]
+    generators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +99,15 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
         for arm in spec.arms
     )
     done = tuple(job for job in jobs if (job_folder(folder, job) / "result").is_dir())
+    steps = {table.name: table.train.steps for table in spec.generators}
+    left = [(name, fold) for fold in folds for name in generators_left(spec, prepared[fold], folder)]
     return StudyPlan(
-        folder=folder, prepared=prepared, jobs=jobs, done=done, decidable=smallest_decidable(spec, prepared)
+        folder=folder,
+        prepared=prepared,
+        jobs=jobs,
+        done=done,
+        decidable=smallest_decidable(spec, prepared),
+        generators=tuple(f"{_place(name, fold)} ({steps[name]} steps)" for name, fold in left),
     )
 
 
