@@ -76,7 +76,7 @@ def drawn_by(pipeline: Any, drawer: LatentDrawer, latents: Tensor, prompts: list
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
         prompts,
-        latents=latents.view(len(prompts), -1, drawer.side, drawer.side),
+        latents=latents.view(len(prompts), *drawer.shape),
         num_inference_steps=drawer.num_inference_steps,
         guidance_scale=drawer.guidance_scale,
         height=drawer.form.side,

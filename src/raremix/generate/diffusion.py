@@ -1,10 +1,9 @@
 """Diffusion: draw images of a class by taking noise away, pixel by pixel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,9 +14,10 @@ from raremix.core.protocols import Trainable
 from raremix.core.random import rng, torch_seed
 from raremix.core.types import Batch
 from raremix.generate.diffusion_augment import LABELS, apply_changed, draw_changed
+from raremix.generate.diffusion_drawing import DenoisingDrawer
 from raremix.generate.diffusion_library import Solver, image_network, save_memory
 from raremix.generate.diffusion_noise import MOMENTS, Noise, Prediction, cosine_noise, spread_times
-from raremix.generate.diffusion_sampling import check_drawing, clipped, denoise, guided
+from raremix.generate.diffusion_sampling import Predict, check_drawing, clipped
 from raremix.generate.form import Form, classes_of
 from raremix.generate.method import Budget
 
@@ -229,88 +229,25 @@ class DiffusionTraining:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PixelDrawer:
-    """A trained denoiser, as an `ImageGenerator` and as a `ClassTranslator`.
-
-    Attributes:
-        network: (noisy images, moments, classes) -> what it was asked for.
-        form: what is drawn.
-        noise: the schedule that it was trained with.
-        solver: by name.
-        num_inference_steps: steps from noise to image.
-        guidance_scale: how far the class pushes; 1: not beyond what was learnt.
-        strength: how much noise an image gets that is to become another one, in (0, 1].
-    """
-
-    network: nn.Module = field(repr=False)
-    form: Form
-    noise: Noise = field(repr=False)
-    solver: Solver = "dpm++"
-    num_inference_steps: int = 20
-    guidance_scale: float = 1.0
-    strength: float = 0.5
-
-    drawing = ("solver", "num_inference_steps", "guidance_scale", "strength")
-
-    def __post_init__(self) -> None:
-        check_drawing(**{name: getattr(self, name) for name in self.drawing})
+class PixelDrawer(DenoisingDrawer):
+    """A trained pixel diffusion model; see `DenoisingDrawer` for its settings."""
 
     @property
-    def latent(self) -> int:
-        """Length of the noise: a number per pixel and channel."""
-        return self.form.channels * self.form.side**2
+    def shape(self) -> tuple[int, int, int]:
+        """Those of the padded image."""
+        return self.form.channels, self.form.side, self.form.side
 
-    @property
-    def block(self) -> int:
-        """How many images fill a GPU."""
-        return max(16, 2**19 // self.form.side**2)
+    def enter(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c h w"]:
+        """Pad, and bring to [-1, 1]."""
+        return self.form.enter(images)
 
-    @torch.no_grad()
-    def generate(self, targets: Float[Tensor, "B K"], latents: Float[Tensor, "B z"]) -> Float[Tensor, "B C H W"]:
-        """Return images in [0, 1] of the targets' classes."""
-        return self.form.leave(self._solve(classes_of(targets).to(latents.device), latents))
+    def leave(self, drawn: Float[Tensor, "B c h w"]) -> Float[Tensor, "B C H W"]:
+        """Bring to [0, 1], and cut the padding off."""
+        return self.form.leave(drawn)
 
-    @torch.no_grad()
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], *, rng: np.random.Generator
-    ) -> Float[Tensor, "B C H W"]:
-        """Return images of the targets' classes that begin as the given ones with noise (SDEdit)."""
-        return self._from_images(images, classes_of(targets), rng=rng)
-
-    @torch.no_grad()
-    def reconstruct(
-        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"] | None = None
-    ) -> Float[Tensor, "B C H W"]:
-        """Return the images from the same noise, as their own classes; without targets, as no class in particular."""
-        nothing = torch.full((len(images),), self.form.classes)
-        classes = nothing if targets is None else classes_of(targets)
-        return self._from_images(images, classes, rng=rng(0, "mask"))
-
-    def _from_images(self, images: Tensor, classes: Tensor, *, rng: np.random.Generator) -> Tensor:
-        noise = rng.standard_normal((len(images), self.latent)).astype(np.float32)
-        latents = torch.from_numpy(noise).to(images.device)
-        return self.form.leave(self._solve(classes.to(images.device), latents, start=self.form.enter(images)))
-
-    def _solve(self, classes: Tensor, latents: Tensor, *, start: Tensor | None = None) -> Tensor:
-        device, form = latents.device, self.form
-        network = self.network.to(device)
-
-        def predict(noisy: Tensor, times: Tensor, classes: Tensor) -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                return network(noisy, times, classes).float()
-
-        nothing = torch.full_like(classes, form.classes)
-        said = guided(predict, classes, nothing, guidance_scale=self.guidance_scale)
-        return denoise(
-            clipped(said, self.noise),
-            latents.view(-1, form.channels, form.side, form.side),
-            noise=self.noise,
-            solver=self.solver,
-            steps=self.num_inference_steps,
-            start=start,
-            strength=self.strength,
-            seed=torch_seed(0, "latent"),
-        )
+    def bounded(self, said: Predict) -> Predict:
+        """Pixels lie in [-1, 1]."""
+        return clipped(said, self.noise)
 
 
 def noise_like(images: Tensor, *, seed: int) -> Tensor:

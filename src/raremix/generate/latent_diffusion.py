@@ -253,6 +253,7 @@ class LatentDiffusion:
         return LatentDrawer(
             network=networks["network"].eval(),
             parts=parts,
+            noise=parts.noise,
             autoencoder=(parts.autoencoder if given is None else given).eval(),  # pyright: ignore[reportArgumentType]
             form=form,
             prompts=self.prompts,

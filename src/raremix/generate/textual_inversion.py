@@ -203,6 +203,7 @@ class TextualInversion:
         return LatentDrawer(
             network=networks["network"].eval(),
             parts=parts,
+            noise=parts.noise,
             autoencoder=parts.autoencoder.eval(),
             form=form,
             prompts=self.prompts,
