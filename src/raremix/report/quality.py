@@ -55,6 +55,7 @@ class QualityRecord:
         lead: whether copies were found, in one sentence.
         is_alarming: whether that sentence is a warning.
         features: the encoder.
+        compared: images of each kind that the figures compare at most.
         facts: the few numbers that a reader wants first.
         figures: keys and names of the figures, in order.
         rows: one per class, all of them first.
@@ -70,6 +71,7 @@ class QualityRecord:
     lead: str
     is_alarming: bool
     features: str
+    compared: int
     facts: tuple[tuple[str, str], ...]
     figures: tuple[tuple[str, str], ...]
     rows: tuple[QualityRow, ...]

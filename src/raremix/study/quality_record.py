@@ -11,7 +11,7 @@ from raremix.report.quality import Album, QualityRecord, QualityRow
 from raremix.report.strip import Shown, Strip
 from raremix.study.pictures import to_png
 from raremix.study.prepare import Prepared
-from raremix.study.synthetic_quality import SyntheticQuality
+from raremix.study.synthetic_quality import MOST, SyntheticQuality
 
 PICTURE, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 12
 
@@ -78,6 +78,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
         else audit.words(),
         is_alarming=audit is None or audit.has_copies,
         features=found.features,
+        compared=MOST,
         facts=_facts(found),
         figures=tuple(FIGURES.items()),
         rows=tuple(

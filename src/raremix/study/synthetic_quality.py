@@ -17,11 +17,11 @@ from raremix.evaluate.generative import (
     MIN_CALIBRATION,
     Figure,
     MemorisationAudit,
+    PixelViews,
     Space,
     audit_memorisation,
     generative_figures,
     pixel_space,
-    pixel_views,
     plant_copies,
     probe_accuracy,
 )
@@ -32,8 +32,8 @@ from raremix.study.representation import Representation, representation_of
 
 PLANTED = 100
 """Copies of each kind that are planted."""
-MOST = 2000
-"""Real images that are compared, and generated ones of a class, at most: distances between all pairs are kept."""
+MOST = 1000
+"""Images of each kind that the figures compare at most: distances between all pairs are kept."""
 BATCH = 64
 
 
@@ -130,9 +130,9 @@ def judge_synthetic(
         raise ConfigError(
             f"{manifest.card.name} has no synthetic images: make some with raremix synthesize, and pass its folder"
         )
-    real = _some(manifest.ids[(split == "train") & ~is_made], seed, 0)
-    made = manifest.ids[is_made]
-    held = _some(manifest.ids[(split == "validation") & ~is_made], seed, 2)
+    # All of them: what is not looked at could have been copied.
+    real, made = manifest.ids[(split == "train") & ~is_made], manifest.ids[is_made]
+    held = manifest.ids[(split == "validation") & ~is_made]
     representation = representation_of(weights, manifest, cache=cache, progress=progress)
     encode = _Encoder(representation, prepared, total=len(real) + len(made) + len(held), progress=progress)
     vectors = {name: encode.of(ids) for name, ids in (("real", real), ("made", made), ("held", held))}
@@ -145,11 +145,16 @@ def judge_synthetic(
     targets = {name: manifest.targets(ids) for name, ids in (("real", real), ("made", made), ("held", held))}
     every = {name: np.ones(len(rows), dtype=bool) for name, rows in targets.items()}
     groups = {"real": _groups(manifest, real), "held": _groups(manifest, held)}
-    classes = [_class("all classes", every, vectors, groups, flagged)]
+    parts = {"all classes": every}
     for label, name in enumerate(manifest.card.classes):
         chosen = {kind: rows[:, label] > 0.5 for kind, rows in targets.items()}
         if chosen["made"].any():
-            classes.append(_class(name, chosen, vectors, groups, flagged))
+            parts[name] = chosen
+    classes = []
+    for number, (name, chosen) in enumerate(parts.items(), start=1):
+        classes.append(_class(name, chosen, vectors, groups, flagged, seed=seed))
+        if progress is not None:
+            progress("compare classes", number, len(parts))
     probe, probe_real = _probe(manifest, targets, vectors, seed=seed)
     return SyntheticQuality(
         features=representation.name,
@@ -237,9 +242,9 @@ def _audit(
         name="pixels",
         train=pixel_space(images["real"]),
         reference=pixel_space(images["held"][~calibrating]),
-        calibration=pixel_views(images["held"][calibrating]),
-        made=pixel_views(images["made"]),
-        planted={kind: pixel_views(copies) for kind, copies in planted.items()},
+        calibration=PixelViews(images["held"][calibrating]),
+        made=PixelViews(images["made"]),
+        planted={kind: PixelViews(copies) for kind, copies in planted.items()},
     )
     features = Space(
         name="features",
@@ -258,14 +263,17 @@ def _class(
     vectors: dict[str, Float32[np.ndarray, "_ d"]],
     groups: dict[str, np.ndarray],
     flagged: np.ndarray | None,
+    *,
+    seed: int,
 ) -> ClassQuality:
-    rows = {kind: vectors[kind][chosen[kind]][:MOST] for kind in vectors}
-    counts = {kind: len(found) for kind, found in rows.items()}
+    some = {kind: _some(np.flatnonzero(chosen[kind]), seed, number) for number, kind in enumerate(vectors)}
+    rows = {kind: vectors[kind][places] for kind, places in some.items()}
+    counts = {kind: int(chosen[kind].sum()) for kind in vectors}
 
     def compared(kind: str) -> dict[str, Figure] | None:
         if min(counts["real"], counts[kind]) < NEIGHBOURS + 2:
             return None
-        return generative_figures(rows["real"], rows[kind], groups=groups["real"][chosen["real"]][:MOST])
+        return generative_figures(rows["real"], rows[kind], groups=groups["real"][some["real"]])
 
     return ClassQuality(
         name=name,
@@ -319,10 +327,10 @@ def _pairs(audit: MemorisationAudit, real: Int[np.ndarray, " n"], made: Int[np.n
     )
 
 
-def _some(ids: Int[np.ndarray, " n"], seed: int, number: int) -> Int[np.ndarray, " m"]:
-    if len(ids) <= MOST:
-        return ids
-    return np.sort(rng(seed, "sample", 9, number).permutation(ids)[:MOST])
+def _some(places: Int[np.ndarray, " n"], seed: int, number: int) -> Int[np.ndarray, " m"]:
+    if len(places) <= MOST:
+        return places
+    return np.sort(rng(seed, "sample", 9, number).permutation(places)[:MOST])
 
 
 def _groups(manifest: Manifest, ids: Int[np.ndarray, " n"]) -> np.ndarray:

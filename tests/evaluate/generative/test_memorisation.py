@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from raremix.core.errors import DataError
-from raremix.evaluate.generative import COPIES, Space, audit_memorisation, pixel_space, pixel_views, plant_copies
+from raremix.evaluate.generative import (
+    COPIES,
+    PixelViews,
+    Space,
+    audit_memorisation,
+    pixel_space,
+    pixel_views,
+    plant_copies,
+)
 
 SEEN = ["exact", "JPEG 30", "noise 5 %", "flip", "gamma 0.7"]
 """What pixels at this size tell."""
@@ -119,3 +127,10 @@ def test_views_hold_flips_and_shifts() -> None:
     assert np.allclose(views[:, 0], pixel_space(images))
     assert np.allclose(views[:, 1], pixel_space(images[..., ::-1]))
     assert np.allclose(pixel_views(images // 2 + 60)[:, 0], views[:, 0], atol=0.05)
+
+
+def test_views_made_on_demand_are_the_same() -> None:
+    images = portraits(7, seed=5)
+    views = PixelViews(images)
+    assert len(views) == 7
+    assert np.array_equal(views[2:5], pixel_views(images)[2:5])

@@ -18,7 +18,7 @@ from raremix.evaluate.generative.memorisation import (
     ratios_of,
 )
 from raremix.evaluate.generative.neighbourhoods import Neighbourhoods, neighbourhoods
-from raremix.evaluate.generative.pixels import pixel_space, pixel_views
+from raremix.evaluate.generative.pixels import PixelViews, pixel_space, pixel_views
 from raremix.evaluate.generative.probe import probe_accuracy
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Figure",
     "MemorisationAudit",
     "Neighbourhoods",
+    "PixelViews",
     "Ratios",
     "Sight",
     "Space",

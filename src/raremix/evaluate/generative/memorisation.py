@@ -9,6 +9,7 @@ would find.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,6 +25,15 @@ BLIND = 0.7
 """Share of planted copies of a kind below which the test is called blind to it."""
 BLOCK = 256
 TINY = 1e-9
+
+
+@runtime_checkable
+class Views(Protocol):
+    """Views of images, some at a time: an array of shape (n, v, d), or what makes a part of it when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Float[np.ndarray, "b v d"]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,9 +52,9 @@ class Space:
     name: str
     train: Float[np.ndarray, "n d"]
     reference: Float[np.ndarray, "r d"]
-    calibration: Float[np.ndarray, "c v d"]
-    made: Float[np.ndarray, "m v d"]
-    planted: Mapping[str, Float[np.ndarray, "p v d"]]
+    calibration: Views
+    made: Views
+    planted: Mapping[str, Views]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -216,7 +226,7 @@ def judge_ratios(found: Sequence[Ratios], *, calibration_patients: int, rate: fl
     )
 
 
-def _ratios(space: Space, views: Float[np.ndarray, "q v d"]) -> tuple[Float[np.ndarray, " q"], Int[np.ndarray, " q"]]:
+def _ratios(space: Space, views: Views) -> tuple[Float[np.ndarray, " q"], Int[np.ndarray, " q"]]:
     """Return each image's distance to training over that to the reference, and its nearest training row."""
     ratio, source = np.empty(len(views)), np.empty(len(views), dtype=np.int64)
     for start in range(0, len(views), BLOCK):
