@@ -13,7 +13,8 @@ import pytest
 
 from raremix.core.errors import UsageError
 from raremix.report import Images, Record, render, write_report
-from raremix.report.page import IMAGE_BUDGET, fit
+from raremix.report.images import fit
+from raremix.report.page import IMAGE_BUDGET
 
 LIMIT = 5_000_000
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"

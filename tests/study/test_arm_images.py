@@ -1,6 +1,7 @@
 """Arms that add images: generated ones and real ones once more, from the file to what the network is fed with."""
 
 import html
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,23 @@ def test_what_the_network_is_fed_with(made: Prepared) -> None:
     again = make_feed(spec, of_arm(made, spec.arm("again")), spec.arm("again"), seed=0)
     assert again.is_synthetic is None
     assert len(again.ids) == len(added.ids)
+
+
+def test_where_images_come_from_is_shown(tmp_path: Path) -> None:
+    arms = [ARMS[0], ARMS[1], ARMS[4]]
+    result = run_study(study(arm=arms), runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert result.failed == {}
+    found = files.read_json(result.folder / "record.json")["origins"]
+    assert found["arm"] == "genmix", "the arm that mixes is preferred"
+    counts = Counter(point["origin"] for point in found["points"])
+    assert set(counts) == {"real", "generated", "mixed"}
+    assert max(counts.values()) <= 200
+    kept = files.read_json(result.folder / "images.json")["origins"]
+    assert {row["origin"] for row in kept["rows"]} == {"real", "generated", "mixed"}
+    assert [one["generator"] for one in kept["evolutions"]] == ["dcgan"]
+    page = result.report.read_text()
+    assert "Real, generated and mixed" in page
+    assert "made up" in page, "validation with generated images is flagged"
 
 
 def test_made_once_and_taken_up_again(made: Prepared, place: Path) -> None:

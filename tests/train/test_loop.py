@@ -18,6 +18,7 @@ from raremix.core.types import Batch
 from raremix.train import TrainSpec, fit
 from raremix.train.inference import predict_logits
 from raremix.train.log import Log
+from raremix.train.loop import _moments
 from raremix.train.schedule import rate_factor
 from raremix.train.spec import make_fabric, resolve_precision
 
@@ -255,3 +256,9 @@ def test_logits_do_not_depend_on_the_batch_size() -> None:
     np.testing.assert_array_equal(whole[0], whole[1])
     assert calls == [("predicting", 5, 5)]
     assert predict_logits(net, toy.images(), np.zeros(0, dtype=np.int64), num_classes=2).shape == (0, 2)
+
+
+def test_moments_end_with_the_last_step() -> None:
+    assert _moments(10, 2) == {5, 10}
+    assert _moments(2, 16) == {1, 2}
+    assert _moments(5, 0) == frozenset()

@@ -1,7 +1,6 @@
 """Put a study's record on one page: a single HTML file that opens offline and asks nothing of anybody."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from importlib.resources import files as resources
@@ -16,24 +15,24 @@ from raremix.report import notation, words
 from raremix.report.calibration import calibration_table, shifts_table
 from raremix.report.coverage import coverage_table
 from raremix.report.figures import dose, panels, rows, tail
+from raremix.report.figures.origins import plane
 from raremix.report.figures.panels import Panel
 from raremix.report.figures.rows import Rows
 from raremix.report.held_out import left_out, seen
-from raremix.report.images import ArmImages, ClassImages, Images, read_images
+from raremix.report.images import ClassImages, Images, fit, read_images
 from raremix.report.notation import grouped
+from raremix.report.opening import counts, facts, fairness, when
 from raremix.report.record import Arm, Metric, Record, read_record
 from raremix.report.tables import Table, by_label, headline, other_measures
 from raremix.report.translators import translator_table
 
 # The page must stay below 5 MB (it is mailed); text and figures take at most about 1 MB of that.
 IMAGE_BUDGET = 3_600_000
-MOST_PICTURES = 16
 MOST_CURVE_PANELS = 20
 
 # Class metrics that are drawn as bars, where they were measured: the first two of these.
 CLASS_METRICS = ("sensitivity", "recall", "auroc", "average_precision", "f1", "specificity", "precision")
 
-SPLITS = ("train", "validation", "test")
 BANDS = ("head", "medium", "tail")
 
 
@@ -88,15 +87,17 @@ def render(record: Record, images: Images | None = None) -> str:
         keys={arm: rows.key(slot) for arm, slot in slots.items()},
         arm_class={arm: f"a{slot if slot == 0 else (slot - 1) % 6 + 1}" for arm, slot in slots.items()},
         verdicts={verdict.arm: verdict.kind for verdict in words.judge_all(record)},
-        created=_when(record.study.created),
-        facts=_facts(record),
-        fairness=_fairness(record),
-        counts=_counts(record),
+        created=when(record.study.created),
+        facts=facts(record),
+        fairness=fairness(record),
+        counts=counts(record),
         tail=tail.long_tail(record, slots),
         tail_words=tail.tail_words(record),
         doses=dose.dose_response(record, slots),
         added=dose.added_words(record),
         translators=translator_table(record),
+        planes=plane(record.origins, record.data.ordered()),
+        origins=kept.origins,
         left_out=left_out(record),
         seen=seen(record),
         headline=headline(record),
@@ -138,33 +139,6 @@ def arm_slots(record: Record) -> dict[str, int]:
     return {record.study.reference: 0} | {name: i + 1 for i, name in enumerate(others)}
 
 
-def fit(images: Images, *, budget: int) -> tuple[Images, int]:
-    """Keep so many pictures of each kind that their size stays below a budget.
-
-    Args:
-        images: all pictures.
-        budget: characters of base64.
-
-    Returns:
-        The kept pictures, evenly cut from the end of each row, and how many were left out.
-    """
-    total = _pictures(images)
-    for most in range(MOST_PICTURES, -1, -1):
-        kept = Images(
-            classes=tuple(ClassImages(label=c.label, pngs=c.pngs[:most]) for c in images.classes),
-            arms=tuple(ArmImages(arm=a.arm, pngs=a.pngs[:most], captions=a.captions) for a in images.arms),
-            errors=tuple(e for arm in images.arms_with_errors() for e in images.errors_of(arm)[:most]),
-        )
-        size = sum(len(png) for entry in (*kept.classes, *kept.arms) for png in entry.pngs)
-        if size + sum(len(entry.png) for entry in kept.errors) <= budget:
-            return kept, total - _pictures(kept)
-    return Images(), total
-
-
-def _pictures(images: Images) -> int:
-    return sum(len(entry.pngs) for entry in (*images.classes, *images.arms)) + len(images.errors)
-
-
 def environment() -> Environment:
     """Return the templates of the pages; what is put into them is escaped."""
     templates = Environment(
@@ -184,66 +158,6 @@ def environment() -> Environment:
 def resource(name: str) -> str:
     """Read a file that comes with this package."""
     return resources("raremix.report").joinpath(*name.split("/")).read_text(encoding="utf-8")
-
-
-def _when(created: str | None) -> str | None:
-    """Write an ISO time as a reader would, to the minute; leave any other text alone."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:[\d.]+)?(\+00:00|Z)?", created or "")
-    return f"{found[1]} {found[2]}{' UTC' if found[4] else ''}" if found else created
-
-
-def _facts(record: Record) -> list[tuple[str, str]]:
-    """The few numbers that a reader wants before anything else."""
-    study, data = record.study, record.data
-    facts = [("Data", data.name)]
-    comparison = next((c for c in record.comparisons if c.primary), None)
-    held = data.group_counts.get("test") if data.grouped else sum(data.counts.get("test", {}).values()) or None
-    if held is None and comparison is not None:
-        held = comparison.groups if data.grouped else comparison.n
-    if held is not None:
-        facts.append((f"Test {data.unit}", grouped(held)))
-    facts.append(("Arms", str(len(record.arms))))
-    folds = f" × {study.folds} folds" if study.folds else ""
-    facts.append(("Seeds", f"{len(study.seeds)}{folds}"))
-    decidable = record.decidable
-    if decidable is not None and decidable.difference is not None and words.decides(record):
-        facts.append(("Decidable difference", f"≈ {notation.points(decidable.difference, sign=False)} points"))
-    facts.append(("Resampled", f"{data.unit} and seeds" if study.claim == "recipe" else data.unit))
-    return facts
-
-
-def _fairness(record: Record) -> str:
-    """Say whether the arms had the same budget; only what the record shows."""
-    steps = {arm.steps for arm in record.arms}
-    if len(record.arms) < 2 or None in steps:
-        return ""
-    if len(steps) == 1:
-        return (
-            f"Every arm was trained on the same splits for the same {grouped(next(iter(steps)) or 0)} optimiser steps."
-        )
-    return "The arms were trained for different numbers of optimiser steps: part of any difference may come from that."
-
-
-def _counts(record: Record) -> dict[str, Any]:
-    data = record.data
-    splits = [split for split in SPLITS if split in data.counts] + sorted(set(data.counts) - set(SPLITS))
-    largest = {split: max(data.counts[split].values(), default=0) for split in splits}
-    return {
-        "splits": splits,
-        "rows": [
-            {
-                "name": name,
-                "band": data.bands.get(name),
-                "cells": [
-                    (count, rows.count_bar(count, largest[split], what=f"{name}, {split}"))
-                    for split in splits
-                    for count in (data.counts[split].get(name, 0),)
-                ],
-            }
-            for name in data.ordered()
-        ],
-        "groups": [data.group_counts.get(split) for split in splits] if data.group_counts else [],
-    }
 
 
 def _exploratory(record: Record, slots: Mapping[str, int]) -> list[tuple[str, Rows]]:

@@ -114,3 +114,26 @@ class SamplerCoverage(Part):
     most: Count
     labels_per_image: tuple[float, float]
     moved: Share
+
+
+class OriginPoint(Part):
+    """One image in the plane, each axis from 0 to 1."""
+
+    x: Share
+    y: Share
+    origin: Literal["real", "generated", "mixed"]
+    label: Name
+
+
+class Origins(Part):
+    """Real, generated and mixed images of an arm, as a classifier that knows real ones sees them.
+
+    Attributes:
+        arm: the arm.
+        features: the classifier.
+        points: where they lie.
+    """
+
+    arm: Name
+    features: Text
+    points: tuple[OriginPoint, ...] = ()

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from raremix.core.errors import UsageError
 from raremix.report.fields import Count, Label, Name, Share, Text, read_checked
-from raremix.report.parts import Added, FittedOn, Part, Quarantine, Rarity, SamplerCoverage, Translator
+from raremix.report.parts import Added, FittedOn, Origins, Part, Quarantine, Rarity, SamplerCoverage, Translator
 
 Band = Literal["head", "medium", "tail"]
 
@@ -240,6 +240,7 @@ class Record(Part):
     confusion: tuple[Confusion, ...] = ()
     coverage: tuple[SamplerCoverage, ...] = ()
     translators: tuple[Translator, ...] = ()
+    origins: Origins | None = None
     history: tuple[History, ...] = ()
     fitted_on: tuple[FittedOn, ...] = ()
     warnings: tuple[Text, ...] = ()

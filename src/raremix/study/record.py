@@ -25,6 +25,7 @@ from raremix.study.arm_images import resolved
 from raremix.study.coverage import coverage_facts
 from raremix.study.fitted import told
 from raremix.study.gates import translator_gates
+from raremix.study.origins import origin_facts
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
 from raremix.study.prepare import Prepared, of_arm
@@ -113,9 +114,9 @@ def gather(
             record["confusion"].append({"arm": arm.name, "counts": counts.tolist()})
     if spec.reference in rows.scores:
         record["comparisons"] = _comparisons(spec, manifest, rows, metric)
-    images = pictures(
-        resolved(spec, first), first, rows.ids, rows.targets, {name: s.mean(axis=0) for name, s in rows.scores.items()}
-    )
+    record["origins"], origins = origin_facts(spec, first, outcomes)
+    said = {name: values.mean(axis=0) for name, values in rows.scores.items()}
+    images = {**pictures(resolved(spec, first), first, rows.ids, rows.targets, said), "origins": origins}
     if progress is not None:
         progress("measuring", len(arms) + 1, len(arms) + 1)
     if record["metrics"]:

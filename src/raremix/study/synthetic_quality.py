@@ -43,7 +43,7 @@ class ClassQuality:
 
     Attributes:
         name: the class; "all classes".
-        real, synthetic, held_out: how many images were compared.
+        real, synthetic, held_out: how many images there are.
         figures: of the synthetic images beside the real training images; None where there are too few.
         floor: of the held-out real images beside the same: what perfect images would score at their number.
         flagged: synthetic images that look like copies; None where that could not be told.

@@ -257,9 +257,9 @@ def _broken(what: str, step: int, folder: Path) -> RunError:
 
 
 def _moments(steps: int, count: int) -> frozenset[int]:
-    if count <= 0:
-        return frozenset()
-    return frozenset(round(steps * (i + 1) / count) for i in range(min(count, steps)))
+    """Return the steps of so many moments, evenly spaced, the last step among them; no more than there are steps."""
+    count = min(count, steps)
+    return frozenset(round(steps * (i + 1) / count) for i in range(count))
 
 
 def _validate(

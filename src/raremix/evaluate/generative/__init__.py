@@ -6,6 +6,7 @@ encoders must not be compared.
 
 from raremix.evaluate.generative.copies import COPIES, plant_copies
 from raremix.evaluate.generative.distances import frechet_distance, kernel_distance
+from raremix.evaluate.generative.embedding import embed_in_plane
 from raremix.evaluate.generative.figures import FIGURES, Figure, generative_figures
 from raremix.evaluate.generative.memorisation import (
     MIN_CALIBRATION,
@@ -33,6 +34,7 @@ __all__ = [
     "Sight",
     "Space",
     "audit_memorisation",
+    "embed_in_plane",
     "frechet_distance",
     "generative_figures",
     "judge_ratios",

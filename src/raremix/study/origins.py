@@ -1,0 +1,157 @@
+"""For a study's report: real, generated and mixed images, and how a classifier that knows real ones sees them.
+
+The figures of Lee, Lee & Hong 2024 (GenMix, https://arxiv.org/abs/2405.20650): how the generator came to draw, examples
+of each class and origin, and their features in the plane.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from raremix.core.features import features_seen
+from raremix.core.random import rng
+from raremix.data.samplers import Balanced
+from raremix.evaluate.generative import embed_in_plane
+from raremix.mix import LEARNED_MIXERS
+from raremix.models import load_classifier
+from raremix.study.arm_images import resolved
+from raremix.study.arm_table import ArmSpec
+from raremix.study.feeds import make_feed, make_guide
+from raremix.study.mixers import make_mixer
+from raremix.study.outcomes import Outcome
+from raremix.study.pictures import to_png
+from raremix.study.prepare import Prepared, of_arm
+from raremix.study.spec import StudySpec
+from raremix.train.feed import to_float
+
+EACH, SHOWN, BATCHES, BATCH = 200, 8, 40, 64
+ORIGINS = ("real", "generated", "mixed")
+WIDEST = 1400
+"""Pixels of the widest evolution strip."""
+
+
+def origin_facts(
+    spec: StudySpec, prepared: Prepared, outcomes: Mapping[Any, Outcome]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return where the images of an arm with generated ones lie in the plane, and examples of each origin.
+
+    The arm is the first that mixes with generated images, else the first that adds some. The features are those of the
+    reference arm's first classifier.
+
+    Args:
+        spec: the study.
+        prepared: its data; with folds, of the first one.
+        outcomes: the results that are there.
+
+    Returns:
+        A part of the record and a part of the pictures; None where no arm has generated images, or the reference arm no
+        result.
+    """
+    arm = _chosen(spec, prepared)
+    judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
+    if arm is None or not judges:
+        return None, None
+    own, ready = of_arm(prepared, arm), resolved(spec, prepared).arm(arm.name)
+    images, labels = _of_origins(spec, own, ready)
+    model, card = load_classifier(judges[0].folder / "result" / "classifier")
+    vectors = {origin: _features(model.eval(), found) for origin, found in images.items() if len(found)}
+    places = embed_in_plane(np.concatenate(list(vectors.values())))
+    origins = [origin for origin, found in vectors.items() for _ in found]
+    classes = np.concatenate([labels[origin] for origin in vectors])
+    record = {
+        "arm": arm.name,
+        "features": f"{card.training.get('arm', spec.reference)}, seed {card.training.get('seed', 0)}",
+        "points": [
+            {"x": round(float(x), 3), "y": round(float(y), 3), "origin": origin, "label": own.manifest.card.classes[k]}
+            for (x, y), origin, k in zip(places, origins, classes, strict=True)
+        ],
+    }
+    return record, {"arm": arm.name, "rows": _examples(images, labels, own), "evolutions": _evolutions(prepared)}
+
+
+def _chosen(spec: StudySpec, prepared: Prepared) -> ArmSpec | None:
+    found = [a for a in spec.arms if a.name in prepared.arms and a.images is not None and a.images.name == "generated"]
+    mixing = [a for a in found if a.mix["name"] != "none" and a.mix["name"] not in LEARNED_MIXERS]
+    return next(iter([*mixing, *found]), None)
+
+
+def _of_origins(
+    spec: StudySpec, prepared: Prepared, arm: ArmSpec
+) -> tuple[dict[str, Float[Tensor, "n C H W"]], dict[str, Int[np.ndarray, " n"]]]:
+    """Return real, generated and mixed training images, classes alike, with their (main) class."""
+    manifest = prepared.manifest
+    ids = manifest.rows("train")
+    origin, targets = manifest.frame["origin"].gather(manifest.positions(ids)).to_numpy(), manifest.targets(ids)
+    images: dict[str, Tensor] = {}
+    labels: dict[str, np.ndarray] = {}
+    for name, kind in (("real", "real"), ("generated", "synthetic")):
+        mine = ids[origin == kind]
+        own = targets[origin == kind]
+        rows = np.unique(Balanced(targets=own, seed=0).row(np.arange(4 * EACH))) if len(mine) else np.zeros(0, int)
+        rows = np.sort(rng(0, "show", 21).permutation(rows)[:EACH])
+        images[name], labels[name] = to_float(prepared.cache.take(mine[rows])), own[rows].argmax(axis=1)
+    images["mixed"], labels["mixed"] = _mixed(spec, prepared, arm)
+    return images, labels
+
+
+def _mixed(spec: StudySpec, prepared: Prepared, arm: ArmSpec) -> tuple[Float[Tensor, "n C H W"], Int[np.ndarray, " n"]]:
+    """Return images as an arm mixes them, as far as they are no image that there was before."""
+    seed, found, labels = spec.seeds[0], [], []
+    shape = prepared.cache.shape[1:]
+    if arm.mix["name"] == "none" or arm.mix["name"] in LEARNED_MIXERS:
+        return torch.zeros(0, *shape), np.zeros(0, dtype=np.int64)
+    counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
+    mixer = make_mixer(arm.mix, where=f"arm.{arm.name}.mix", class_counts=counts)
+    feed = make_feed(spec, prepared, arm, seed=seed)
+    guide = make_guide(arm, prepared, feed, cache=prepared.cache.folder.parent.parent)
+    for step in range(BATCHES):
+        batch = feed.batch(step) if guide is None else guide.attach(feed.batch(step))
+        pool = batch if batch.pool is None else batch.pool
+        plan = mixer.plan(batch, pool, rng=rng(seed, "mix", step, 0))
+        mixed = plan.apply(batch, pool)
+        is_mixed = ((plan.weight > 0) & (plan.weight < 1)).cpu()
+        found.append(mixed.images.detach()[is_mixed])
+        labels.append(mixed.targets[is_mixed].argmax(dim=1).numpy())
+        if sum(len(some) for some in found) >= EACH:
+            break
+    return torch.cat(found)[:EACH].clamp(0, 1), np.concatenate(labels)[:EACH]
+
+
+def _features(model: torch.nn.Module, images: Float[Tensor, "n C H W"]) -> Float[np.ndarray, "n d"]:
+    with torch.inference_mode(), features_seen(model) as seen:
+        for some in images.split(BATCH):
+            model(some)
+        return torch.cat([part.float().cpu() for part in seen]).numpy()
+
+
+def _examples(
+    images: Mapping[str, Tensor], labels: Mapping[str, np.ndarray], prepared: Prepared
+) -> list[dict[str, Any]]:
+    rows = []
+    for k, name in enumerate(prepared.manifest.card.classes):
+        for origin in ORIGINS:
+            some = images[origin][torch.from_numpy(np.flatnonzero(labels[origin] == k)[:SHOWN])]
+            pngs = [to_png(image) for image in (some * 255).round().byte().numpy()]
+            rows += [{"label": name, "origin": origin, "pngs": pngs}] if pngs else []
+    return rows
+
+
+def _evolutions(prepared: Prepared) -> list[dict[str, Any]]:
+    """Return the strips that show how the study's generators came to draw."""
+    found = []
+    for name, folder in prepared.generators.items():
+        path = folder / "evolution.png"
+        if path.is_file():
+            strip = Image.open(path).convert("RGB")
+            strip.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+            stream = io.BytesIO()
+            strip.save(stream, format="PNG", optimize=True)
+            found.append({"generator": name, "png": base64.b64encode(stream.getvalue()).decode()})
+    return found
