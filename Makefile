@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOOLS  := .venv-audit
+COOL_DOWN ?= 7 days
 
-.PHONY: demo test slow lint docs bench clean
+.PHONY: demo test slow lint docs bench lock audit-dependencies clean
 
 demo: $(STAMP) ## run the main job on made-up images; ends with the path of a report
 	$(BIN)/raremix demo
@@ -35,6 +37,19 @@ bench: $(STAMP) ## run the benchmarks; each prints a table and writes JSON into 
 	$(BIN)/python benchmarks/importance.py
 	$(BIN)/python benchmarks/peers.py
 
+# What resolves dependencies, and what asks about them, shares no environment with the package.
+lock: $(TOOLS)/.installed ## resolve all dependencies anew, with hashes; nothing that is younger than COOL_DOWN
+	$(TOOLS)/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-config --quiet --exclude-newer '$(COOL_DOWN)' --custom-compile-command 'make lock' --output-file requirements.lock
+
+audit-dependencies: $(TOOLS)/.installed ## ask PyPI about known vulnerabilities of what is locked; needs the network
+	$(TOOLS)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
+
+$(TOOLS)/.installed:
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9' 'pip-audit>=2.9'
+	touch $@
+
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raremix needs Python 3.11 or newer; set PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,4 +57,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean: ## remove what was made here: the environment and the runs
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) $(TOOLS) runs site

@@ -1,5 +1,6 @@
 """Odd files, and readers on their own: without their extras, with warnings, with endings that lie."""
 
+import json
 import os
 import subprocess
 import sys
@@ -73,8 +74,8 @@ for data in (b"\\0" * 128 + b"DICM", b"\\x5c\\x01\\0\\0" + b"\\0" * 340 + b"n+1\
 print(*sys.modules)
 """
     )
-    source = str(Path(str(raremix.__file__)).parents[1])
-    done = subprocess.run([sys.executable, "-c", code, source], capture_output=True, text=True, check=True)
+    paths = json.dumps([str(Path(str(raremix.__file__)).parents[1]), *sys.path])
+    done = subprocess.run([sys.executable, "-S", "-c", code, paths], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout
     assert "pip install 'raremix[dicom]'" in done.stdout
     assert "pip install 'raremix[nifti]'" in done.stdout

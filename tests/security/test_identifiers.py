@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset
 from tests.data.dicoms import dicom
+from tests.study.synthetic_sets import plain_features
 
 from raremix import cli
 from raremix.core.errors import RaremixError
@@ -32,6 +34,11 @@ TAGS = {
 }
 TEXTS = ["Zeisig^Exif", "Amsel^PngText", "Drossel^JpegComment"]
 NAME = "Rotkehlchen_File"
+PATIENT = "MRN-1953-Nachtigall"
+SMALL = {
+    "generator.width": 2, "generator.latent": 4, "train.batch_size": 2, "train.steps": 2, "train.validations": 1,
+    "train.checkpoints": 1, "train.workers": 0, "train.accelerator": "cpu", "train.precision": '"32"',
+}  # fmt: skip
 STUDY = """
 [study]
 name = "s"
@@ -190,3 +197,40 @@ def test_pictures(tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -
     # The table of what was left out is there to name files; nothing else does.
     assert list((out / "runs").rglob("quarantine.csv"))
     assert not found([NAME], [out], said.texts, but=("quarantine.csv",))
+
+
+def test_synthetic_images(tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator, its images, their page and selection know rows; the manifest alone says which file a row is."""
+    data, out = tmp_path / "set", tmp_path / "out"
+    pictures(data, count=80)
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.*"))
+    patients = [f"{PATIENT}-{k}" for k in range(len(names))]
+    splits = [("train", "validation", "validation", "validation", "test")[k // 2 % 5] for k in range(len(names))]
+    columns = {"file": names, "dx": [name[0] for name in names], "who": patients, "fold": splits}
+    pl.DataFrame(columns).write_csv(data / "labels.csv")
+    study = tmp_path / "s.toml"
+    more = 'label = "dx"\ngroup = "who"\nsplit = "fold"\nchannels = 1'
+    study.write_text(
+        STUDY.format(source="table", path=data / "labels.csv", more=more).replace("size = 16", "size = 20")
+    )
+    cache, generator, made = ("--cache", out / "cache"), out / "generator", out / "synthetic"
+    small = [f"{key}={value}" for key, value in SMALL.items()]
+    sets = [word for setting in small for word in ("--set", setting)]
+    plain_features(monkeypatch)
+    for words in (
+        ("generator", "fit", study, "-m", "dcgan", "-o", generator, *cache, *sets),
+        ("generator", "sample", generator, "--class", "a", "-n", "2", "-o", out / "drawn"),
+        ("generator", "inspect", generator),
+        ("synthesize", study, generator, "--to", "20", "-o", made, *cache),
+        ("quality", made, "--set", "data.size=20", *cache),
+        ("curate", made, "--set", "data.size=20", *cache),
+        ("audit", made, "--set", "data.size=20", *cache, "--runs", out / "runs"),
+        ("study", study, *cache, "--runs", out / "runs"),
+    ):
+        code, printed = said.run(monkeypatch, *words)
+        assert code == 0, printed
+    assert (made / "quality.html").is_file()
+    assert (out / "synthetic-curated" / "manifest.parquet").is_file()
+    secrets = [PATIENT, *TEXTS]
+    assert not found(secrets, [out], said.texts)
+    assert not found([NAME], [out], said.texts, but=("manifest.parquet",))

@@ -273,9 +273,11 @@ def test_until_balanced_and_once_only(place: Path, prepared: Prepared, tmp_path:
     recipe = json.loads(synthetic["recipe"][0])
     assert recipe["generator"] == generator_hash(place / "dcgan")
     assert (recipe["class"], recipe["number"], recipe["seed"]) == (prepared.manifest.card.classes[1], 0, 0)
-    # Real rows are as they were, but for where their paths start.
-    columns = ["id", "group", "split", "sha256", *(f"target:{n}" for n in prepared.manifest.card.classes)]
+    # Real rows are as they were, but for where their paths start and what groups are called.
+    columns = ["id", "split", "sha256", *(f"target:{n}" for n in prepared.manifest.card.classes)]
     left = made.frame.filter(pl.col("origin") == "real")
+    whole = pl.DataFrame({"before": prepared.manifest.frame["group"], "after": left["group"]})
+    assert whole.unique().height == whole["before"].n_unique() == whole["after"].n_unique() > 5
     assert left.select(columns).equals(prepared.manifest.frame.select(columns))
     assert [p.resolve() for p in made.paths(left["id"].to_numpy())] == [p.resolve() for p in prepared.manifest.paths()]
     assert all(files.hash_file(p) == h for p, h in zip(made.paths(), made.frame["sha256"], strict=True))

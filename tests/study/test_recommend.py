@@ -25,7 +25,7 @@ from raremix.study.recommend import Plan, make_plan
 from raremix.study.rules import read_rules
 from raremix.study.shortcut import normalised_information
 from raremix.study.step_time import time_run, time_scoring, time_step
-from raremix.study.survey import Survey, survey
+from raremix.study.survey import Survey, busy_words, survey
 from raremix.study.weights import find_weights, read_weights
 
 RULES = read_rules()
@@ -362,6 +362,16 @@ def test_weights_are_described_by_what_the_file_says(tmp_path: Path) -> None:
         "options": {"pad_type": "same"},
     }  # fmt: skip
     assert read_weights(folder / "resnet18_imagenet.safetensors").mean is None
+
+
+def test_a_busy_machine_is_told_before_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for load, is_told in ((0.3, False), (1.9, False), (2.6, True), (9.0, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert bool(busy_words()) == is_told
+    assert "load 8 on 2 processors" in busy_words()
+    monkeypatch.delattr("os.getloadavg")
+    assert not busy_words()
 
 
 SETS: dict[str, Callable[[Any], bool]] = {

@@ -8,6 +8,7 @@ import polars as pl
 from jaxtyping import UInt8
 
 from raremix.core.errors import ReadError
+from raremix.core.markdown import literal
 from raremix.core.types import Progress
 from raremix.data.readers import Reading, decode, fit_image, has_image_suffix, is_dicom, kind_of, read_bytes, read_start
 from raremix.data.sources.layout import files_below
@@ -100,7 +101,7 @@ def to_markdown(table: pl.DataFrame) -> str:
         "| --- " * len(COLUMNS) + "|",
     ]
     for row in table.iter_rows():
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+        lines.append("| " + " | ".join(literal(cell) for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from raremix.core import files
 from raremix.core.errors import CorruptError, ManifestError, ReadError
 from raremix.core.fitted import FITTED_ON, FittedOn, write_fitted
+from raremix.core.markdown import literal
 from raremix.core.tensors import require_safetensors
 from raremix.core.types import Task
 from raremix.models.classifier import CLOSED_OPTIONS, Classifier
@@ -158,7 +159,7 @@ def _prevalence(card: ClassifierCard) -> str:
     if not shares:
         return ""
     shifted = "" if not any(found["offsets"]) else " Classes are shifted for it, beside the temperature;"
-    told = ", ".join(f"{name} {share:.4g}" for name, share in zip(card.classes, shares, strict=True))
+    told = ", ".join(f"{literal(name)} {share:.4g}" for name, share in zip(card.classes, shares, strict=True))
     return f"""
 What it decides follows from the thresholds below. Its probabilities hold where classes are as frequent as these:
 {told}.{shifted or " For that"} `--prevalence CLASS=SHARE` states what holds where you use it.
@@ -167,9 +168,9 @@ What it decides follows from the thresholds below. Its probabilities hold where 
 
 def _readme(architecture: str, card: ClassifierCard, *, is_timm: bool = True) -> str:
     rows = "\n".join(
-        f"| {name} | {threshold:.4f} |" for name, threshold in zip(card.classes, card.thresholds, strict=True)
+        f"| {literal(name)} | {threshold:.4f} |" for name, threshold in zip(card.classes, card.thresholds, strict=True)
     )
-    settings = "\n".join(f"* {key}: {value}" for key, value in card.training.items())
+    settings = "\n".join(f"* {literal(key)}: {literal(str(value))}" for key, value in card.training.items())
     own = "_stem" in architecture
     code = f"""import timm{"; import raremix.models  # registers the small-image network" if own else ""}
 model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)"""
@@ -182,7 +183,7 @@ tags: [image-classification, raremix]
 
 # {architecture}, {card.task}, {len(card.classes)} classes
 
-Trained by raremix on {card.modality} images of {card.size} x {card.size} pixels, {card.channels} channel(s).
+Trained by raremix on {literal(card.modality)} images of {card.size} x {card.size} pixels, {card.channels} channel(s).
 It is a research model: it is no medical device, and it must not decide about patients.
 
 ```python

@@ -115,8 +115,8 @@ def render_second(plan: Plan, rules: Rules, *, base: str) -> str | None:
 def cost_words(plan: Plan) -> str:
     """Say what a plan takes on this machine."""
     shape, cost = plan.shape, plan.cost
-    trials = len(plan.arms)
-    parts = f"{trials} arms x {shape.seeds} seeds" + (f" x {shape.folds} folds" if shape.folds else "")
+    arms = f"{len(plan.arms)} arm{'s' if len(plan.arms) > 1 else ''}"
+    parts = f"{arms} x {shape.seeds} seeds" + (f" x {shape.folds} folds" if shape.folds else "")
     if not cost.minutes:
         return f"{parts} = {shape.runs} classifiers; no step was timed, so the minutes are not known"
     hours = f" ({cost.minutes / 60:,.0f} hours)" if cost.minutes >= 180 else ""

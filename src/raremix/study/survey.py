@@ -1,5 +1,6 @@
 """Look at data that nobody described: guess the columns, load, measure, and take the fingerprint."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,8 @@ def survey(
     size = first_size(look.side, has_weights=bool(found), accelerated=accelerated, rules=rules)
     channels = 3 if bool(look.colour.any()) else 1
     network = found[0] if found else None
+    if measure is None and not accelerated and (busy := busy_words()):
+        guess = replace(guess, notes=(*guess.notes, busy))
     speed = measure_speed(
         size, network=network, channels=channels, rules=rules, measure=measure, progress=progress("Timing")
     )
@@ -104,6 +107,22 @@ def _refuse_undividable(f: Fingerprint) -> None:
         f"{f.images:,} images of {f.groups:,} group{plural} cannot be divided into training, validation and test: "
         f"expected classes with at least 3 groups (patients, lesions; without a group column, images){which}. Look at "
         "the group column, or collect more"
+    )
+
+
+def busy_words() -> str:
+    """Say that other programs keep the processors busy, so that training would be timed too slow; "" if they do not."""
+    processors = os.cpu_count() or 1
+    try:
+        # Of the last minute's load, this program's own look at the images is one.
+        load = os.getloadavg()[0] - 1
+    except (AttributeError, OSError):
+        return ""
+    if load < 0.75 * processors:
+        return ""
+    return (
+        f"Other programs keep this machine busy (load {load:.0f} on {processors} processors), so that training looks "
+        "slower than it is, and a time limit leaves less. When it is idle, run raremix recommend again."
     )
 
 

@@ -1,0 +1,43 @@
+"""Names that would run, load or show something if a page took them for more than text."""
+
+SIGN = "document.title='pwned';console.log('pwned')"
+"""What a script would do that a browser can tell."""
+
+PAYLOADS = (
+    f"<script>{SIGN}</script>",
+    f"</title><script>{SIGN}</script>",
+    f"</style><script>{SIGN}</script>",
+    f"</svg><script>{SIGN}</script>",
+    f"</textarea></noscript></template><script>{SIGN}</script>",
+    f"</desc></svg><img src=x onerror={SIGN}>",
+    f'"><img src=x onerror="{SIGN}">',
+    f"'><svg/onload={SIGN}>",
+    f'" onmouseover="{SIGN}" autofocus onfocus="{SIGN}',
+    f"' autofocus tabindex=0 onfocus='{SIGN}",
+    "<img src='http://127.0.0.1:9/pixel.png'>",
+    "![x](http://127.0.0.1:9/markdown.png)",
+    f"[x](javascript:{SIGN})",
+    f"<javascript:{SIGN}>",
+    f"javascript:{SIGN}",
+    f"`</code><script>{SIGN}</script>`",
+    "<link rel=stylesheet href=http://127.0.0.1:9/a.css>",
+    f"<iframe srcdoc='<script>parent.{SIGN}</script>'></iframe>",
+    "<iframe src='http://127.0.0.1:9/frame'></iframe>",
+    f"<a href='javascript:{SIGN}'>x</a>",
+    "<style>@import 'http://127.0.0.1:9/b.css';*{background:url(http://127.0.0.1:9/c)}</style>",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+    "<base href='http://127.0.0.1:9/'>",
+    "<object data='http://127.0.0.1:9/e'></object><embed src=http://127.0.0.1:9/f>",
+    "<svg><use href='http://127.0.0.1:9/g#h'/><animate onbegin=alert(1) attributeName=x dur=1s></svg>",
+    f"<math><mtext><script>{SIGN}</script></mtext></math>",
+    "{{ 7 * 7 }}{% raw %}${7*7}",
+    f"<!--<script>{SIGN}</script>-->",
+    f"]]><script>{SIGN}</script>",
+    "&lt;script&gt;&#60;script&#62;",
+    f"\u202e<script>{SIGN}</script>\u2066",
+    f"a\u0000\u0007\u001b[31m<scr\u0000ipt>{SIGN}</script>",
+    f"x | y\n\n# <script>{SIGN}</script>",
+    f"<details open ontoggle={SIGN}><summary>x</summary>",
+    '=HYPERLINK("http://127.0.0.1:9/","x")',
+    "@SUM(1+1)*cmd|' /C calc'!A0",
+)
