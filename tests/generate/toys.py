@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raremix.core.errors import StoppedError
 from raremix.data.samplers import SAMPLERS
-from raremix.generate import DCGAN, Diffusion, Form, GeneratorMethod, LatentDiffusion, StarGAN
+from raremix.generate import DCGAN, Diffusion, Form, GeneratorMethod, LatentDiffusion, StarGAN, StyleGAN2
 from raremix.generate.pairs import ClassPairs
 from raremix.train import Feed, FitResult, TrainSpec, fit
 from raremix.train.spec import make_fabric
@@ -32,6 +32,7 @@ SPEC = TrainSpec(
     accelerator="cpu",
     workers=0,
 )
+STYLED: dict[str, Any] = {"latent": 3, "style": 4, "channel_max": 4, "r1_every": 5, "path_every": 1}
 METHODS: dict[str, GeneratorMethod] = {
     "diffusion": Diffusion(width=8, layers=1, dropout=0.0, num_inference_steps=2),
     "dcgan": DCGAN(width=2, latent=5),
@@ -40,6 +41,17 @@ METHODS: dict[str, GeneratorMethod] = {
         width=8, text_width=32, autoencoder_width=8, autoencoder_steps=2, dropout=0.0, num_inference_steps=2
     ),
     "stargan": StarGAN(width=2, widest=4, hidden=8, latent=3, style=4, learning_rate=1e-3, mapping_rate=1e-3),
+    # All changes, at a probability that moves; both penalties, at some steps; classes that come in halfway.
+    "stylegan2": StyleGAN2(
+        **STYLED,
+        path=1.0,
+        style_mixing=0.5,
+        probability=0.5,
+        span=100,
+        augment=("blit", "geometry", "color", "filter", "noise", "cutout"),
+        transition=(0.2, 0.8),
+    ),
+    "stylegan2_plain": StyleGAN2(**STYLED, augment=(), r1=0.0),
 }
 _fabric = lru_cache(make_fabric)
 
@@ -76,7 +88,7 @@ def run(
 
     with suppress(StoppedError):
         return fit(
-            method.training(method.networks(FORM, seed=0), FORM, seed=0),
+            method.training(method.networks(FORM, seed=0), FORM, seed=0, extras={"steps": spec.steps}),
             feed(method),
             spec=spec,
             fabric=_fabric(spec),

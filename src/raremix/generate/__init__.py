@@ -11,6 +11,7 @@ from raremix.generate.method import ClassTranslator, GeneratorMethod, ImageGener
 from raremix.generate.registry import GENERATORS
 from raremix.generate.sampling import sample
 from raremix.generate.stargan import StarGAN, StarTranslator
+from raremix.generate.stylegan2 import StyleDrawer, StyleGAN2
 from raremix.generate.textual_inversion import TextualInversion
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "PixelDrawer",
     "StarGAN",
     "StarTranslator",
+    "StyleDrawer",
+    "StyleGAN2",
     "TextualInversion",
     "WordedMethod",
     "export",

@@ -12,6 +12,7 @@ from torch import Tensor
 from raremix.core import files
 from raremix.core.errors import CorruptError, ManifestError, ReadError
 from raremix.core.fitted import FITTED_ON, FittedOn, write_fitted
+from raremix.core.markdown import literal
 from raremix.core.protocols import ImageReconstructor
 from raremix.core.tensors import require_safetensors
 from raremix.core.types import Task
@@ -166,18 +167,19 @@ def generator_hash(folder: Path) -> str:
 
 
 def _readme(card: GeneratorCard) -> str:
-    rows = "\n".join(f"| {name} | {count} |" for name, count in zip(card.classes, card.images, strict=True))
-    settings = "\n".join(f"* {key}: {value}" for key, value in card.settings.items())
-    measured = "".join(f"* {key}: {value:.4g}\n" for key, value in card.measured.items())
-    notes = "".join(f"* {note}\n" for note in card.notes)
+    rows = "\n".join(f"| {literal(name)} | {count} |" for name, count in zip(card.classes, card.images, strict=True))
+    settings = "\n".join(f"* {literal(key)}: {literal(str(value))}" for key, value in card.settings.items())
+    measured = "".join(f"* {literal(key)}: {value:.4g}\n" for key, value in card.measured.items())
+    notes = "".join(f"* {literal(note)}\n" for note in card.notes)
     what = "translates images to" if GENERATORS[card.method].is_translator else "draws images of"
     return f"""---
 tags: [image-generation, raremix]
 ---
 
-# {card.method}: {len(card.classes)} classes of {card.data}
+# {card.method}: {len(card.classes)} classes of {literal(card.data)}
 
-It {what} these classes: {card.form.size} x {card.form.size} pixels, {card.form.channels} channel(s), {card.modality}.
+It {what} these classes: {card.form.size} x {card.form.size} pixels, {card.form.channels} channel(s),
+{literal(card.modality)}.
 A research model. Its images are made up: they must not decide about patients, and nothing here says that they are free
 of copies of the images that it was fitted on.
 

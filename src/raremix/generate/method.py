@@ -59,6 +59,7 @@ class Budget:
         steps: optimiser steps.
         batch_size: images per step.
         average: decay of the weight average that draws.
+        half_life: images after which that average has forgotten half, whatever the batch size; 0: `average` it is.
         crop: smallest share of the side that a random crop of a training image keeps; 1 crops nothing.
         precision: "32", or "auto": bf16 where the device computes in it.
         clip: largest norm of the gradient; 0: any.
@@ -70,6 +71,7 @@ class Budget:
     steps: int
     batch_size: int
     average: float
+    half_life: int = 0
     crop: float = 1.0
     # Gradient penalties are small differences of large numbers; bf16 keeps eight bits of them.
     precision: Literal["32", "auto"] = "32"
@@ -77,6 +79,15 @@ class Budget:
     warmup: float = 0.0
     fewest: int = 1
     thrift: str = "generator.width=..., smaller than now"
+
+    def decay(self, batch_size: int) -> float:
+        """Return the decay of the weight average per step of so many images.
+
+        Example:
+            >>> Budget(steps=1, batch_size=1, average=0.9, half_life=100).decay(200)
+            0.25
+        """
+        return 0.5 ** (batch_size / self.half_life) if self.half_life else self.average
 
 
 @runtime_checkable

@@ -1,0 +1,281 @@
+"""What a StyleGAN2 training step costs beside a bare loop over the same modules, and what its lazy penalties save.
+
+    python benchmarks/stylegan2.py --sizes 32 --rounds 5
+    python benchmarks/stylegan2.py --sizes 128 --batch 32 --width 512 --base 16384 --precisions 32 bf16 --lazy
+
+The first times raremix's loop (images from the cache, flips, draws by address, steered augmentation, weight average,
+logging) and plain PyTorch on one fixed batch: the same networks, augmentation at the same probability, losses,
+penalties at the same steps, Adam, and an average of the weights. Either does sixteen steps in turn, in one process;
+sixteen steps hold one gradient penalty and four path lengths. The ratio of a round is that of their sums.
+
+--lazy also times the bare loop with both penalties at every step. On a CPU processor time over all threads is compared,
+which neighbours disturb less.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from peer_environment import NUMBERS, machine
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raremix.core import files
+from raremix.core.random import rng
+from raremix.generate import StyleGAN2
+from raremix.generate.ada import draw_adaptation, kinds_of
+from raremix.generate.ada_apply import adapt
+from raremix.generate.form import Form, classes_of
+from raremix.generate.stylegan2 import noise_length
+from raremix.study.generator import make_feed
+from raremix.study.generator_spec import fitted_ids, form_of, read_generator
+from raremix.study.prepare import prepare
+from raremix.train import fit
+from raremix.train.spec import make_fabric, resolve_precision
+
+BATCH = {32: 16, 64: 8, 128: 4, 256: 2}
+CYCLE = 16
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=NUMBERS / "stylegan2.json", help="where the numbers are written")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[32], help="sides in pixels")
+    parser.add_argument("--width", type=int, default=64, help="the most channels")
+    parser.add_argument("--base", type=int, default=2048, help="channels at a side are this over the side")
+    parser.add_argument("--batch", type=int, help="images per step")
+    parser.add_argument("--probability", type=float, default=0.5, help="of augmentation")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of either")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
+    parser.add_argument("--precisions", nargs="*", default=["32"], help="32, bf16")
+    parser.add_argument("--layouts", nargs="*", default=["channels_last"], help="channels_last, contiguous")
+    parser.add_argument("--lazy", action="store_true", help="time the penalties at every step too")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/raremix").expanduser(), help="decoded images")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for size, precision, layout in product(options.sizes, options.precisions, options.layouts):
+        rows.append(training(size, precision, layout, options))
+        print(
+            "  ".join(f"{k}: {v:.4g}" if isinstance(v, float) else f"{k}: {v}" for k, v in rows[-1].items()), flush=True
+        )
+    facts = {"machine": machine(threads=options.threads) | {"load": os.getloadavg()}, "rows": rows}
+    files.write_json(options.json, facts)
+    print(f"written to {options.json}")
+
+
+def training(size: int, precision: str, layout: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the times of a step of raremix and of the bare loop."""
+    batch = options.batch or BATCH[size]
+    settings = [
+        "data.images=400",
+        "data.channels=3",
+        f"data.size={size}",
+        f"generator.channel_max={options.width}",
+        f"generator.channel_base={options.base}",
+        f"generator.probability={options.probability}",
+        "generator.span=0",
+        "generator.path=2",
+        f"train.steps={CYCLE + 1}",
+        f"train.batch_size={batch}",
+        f'train.precision="{precision}"',
+        f"train.channels_last={str(layout == 'channels_last').lower()}",
+        "train.validations=0",
+        "train.checkpoints=0",
+    ]
+    spec = read_generator("phantom", method="stylegan2", settings=settings)
+    prepared = prepare(spec.data, cache=options.cache)
+    ours, bare, eager = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.rounds):
+            ours.append(our_cycle(spec, prepared, Path(folder) / str(number)))
+            bare.append(bare_cycle(spec, prepared))
+            if options.lazy:
+                eager.append(bare_cycle(spec, prepared, lazily=False))
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    found = {
+        "size": size,
+        "batch": batch,
+        "width": options.width,
+        "precision": resolve_precision(spec.train),
+        "layout": layout,
+        "bare_ms": 1e3 * statistics.median(bare) / CYCLE,
+        "raremix_ms": 1e3 * statistics.median(ours) / CYCLE,
+        "ratio": statistics.median(ratios),
+        "smallest": min(ratios),
+        "largest": max(ratios),
+        "images_per_second": CYCLE * batch / statistics.median(ours),
+    }
+    return found | ({"penalties_at_every_step_ms": 1e3 * statistics.median(eager) / CYCLE} if eager else {})
+
+
+def our_cycle(spec: Any, prepared: Any, folder: Path) -> float:
+    """Return the seconds of sixteen steps of the real loop; the first one is left out."""
+    form, ids = form_of(spec, prepared), fitted_ids(prepared)
+    moments: list[float] = []
+    fabric = make_fabric(spec.train)
+    now = clock(fabric.device)
+    fit(
+        spec.method.training(spec.method.networks(form, seed=0), form, seed=0, extras={"steps": spec.train.steps}),
+        make_feed(spec, prepared, ids),
+        spec=spec.train,
+        fabric=fabric,
+        folder=folder,
+        identity="benchmark",
+        progress=lambda what, done, total: moments.append(now()),
+    )
+    return moments[-1] - moments[0]
+
+
+def bare_cycle(spec: Any, prepared: Any, *, lazily: bool = True) -> float:
+    """Return the seconds of sixteen steps of plain PyTorch on one batch; the first one is left out."""
+    bare = make_bare(spec, prepared)
+    now, method, started = clock(bare.images.device), bare.method, 0.0
+    r1_every, path_every = (method.r1_every, method.path_every) if lazily else (1, 1)
+    learnt = [*bare.mapping.parameters(), *bare.synthesis.parameters()]
+    average = [parameter.detach().clone() for parameter in learnt]
+    for step in range(CYCLE + 1):
+        if step == 1:
+            started = now()
+        bare.learns("judging")
+        moved(bare.judging, lambda step=step: judged(bare, step))
+        if step % r1_every == 0:
+            moved(bare.judging, lambda step=step: slope_of_real(bare, step))
+        bare.learns("drawing")
+        moved(bare.drawing, lambda step=step: functional.softplus(-bare.said(bare.seen(bare.drawn(), step, 2))).mean())
+        if step % path_every == 0:
+            moved(bare.drawing, lambda: slope_of_drawn(bare))
+        with torch.no_grad():
+            torch._foreach_lerp_(average, learnt, 2e-3)  # pyright: ignore[reportPrivateImportUsage]
+    return now() - started
+
+
+@dataclass(slots=True, kw_only=True)
+class Bare:
+    """The networks and what moves them, with nothing of raremix's loop."""
+
+    mapping: nn.Module
+    synthesis: nn.Module
+    judge: nn.Module
+    drawing: torch.optim.Optimizer
+    judging: torch.optim.Optimizer
+    images: Tensor
+    classes: Tensor
+    form: Form
+    method: StyleGAN2
+    convs: int
+    bf16: bool
+    length: Tensor
+
+    def learns(self, who: str) -> None:
+        """Let gradients be kept for those who learn now."""
+        self.judge.requires_grad_(who == "judging")
+        self.mapping.requires_grad_(who == "drawing")
+        self.synthesis.requires_grad_(who == "drawing")
+
+    def styles(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draw styles and noise."""
+        device = self.images.device
+        style = self.mapping(torch.randn(count, self.method.latent, device=device), self.classes[:count])
+        noise = torch.randn(count, noise_length(self.form), device=device)
+        return style[:, None].expand(-1, self.convs, -1), noise
+
+    def drawn(self) -> Tensor:
+        """Draw a batch."""
+        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.synthesis(*self.styles(len(self.images))).float()
+
+    def said(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.judge(x, self.classes)
+
+    def seen(self, x: Tensor, step: int, number: int) -> Tensor:
+        """Augment."""
+        kinds = kinds_of(self.method.augment, channels=self.form.channels)
+        asked: dict[str, Any] = {"side": self.form.side, "channels": self.form.channels, "kinds": kinds}
+        stream = rng(0, "augment", step, number)
+        return adapt(x, draw_adaptation(len(x), probability=self.method.probability, rng=stream, **asked))
+
+
+def make_bare(spec: Any, prepared: Any) -> Bare:
+    """Build networks, optimisers and the one batch."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    form, method = form_of(spec, prepared), spec.method
+    layout = torch.channels_last if spec.train.channels_last else torch.contiguous_format
+    networks = {n: m.to(device, memory_format=layout) for n, m in method.networks(form, seed=0).items()}
+    mapping, synthesis, judge = networks.values()
+    settings: dict[str, Any] = {"lr": 2e-3, "betas": (0.0, 0.99), "fused": True}
+    given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
+    return Bare(
+        mapping=mapping,
+        synthesis=synthesis,
+        judge=judge,
+        drawing=torch.optim.Adam([*mapping.parameters(), *synthesis.parameters()], **settings),
+        judging=torch.optim.Adam(judge.parameters(), **settings),
+        images=form.enter(given.images).to(device, memory_format=layout),
+        classes=classes_of(given.targets).to(device),
+        form=form,
+        method=method,
+        convs=2 * form.side.bit_length() - 5,
+        bf16=resolve_precision(spec.train) == "bf16",
+        length=torch.zeros((), device=device),
+    )
+
+
+def moved(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> None:
+    """Take a step."""
+    optimizer.zero_grad(set_to_none=True)
+    loss().backward()
+    optimizer.step()
+
+
+def judged(bare: Bare, step: int) -> Tensor:
+    """Return the discriminator's loss."""
+    with torch.no_grad():
+        fake = bare.drawn()
+    real = functional.softplus(-bare.said(bare.seen(bare.images, step, 0))).mean()
+    return real + functional.softplus(bare.said(bare.seen(fake, step, 1))).mean()
+
+
+def slope_of_real(bare: Bare, step: int) -> Tensor:
+    """Return the gradient penalty."""
+    images = bare.seen(bare.images, step, 0).detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(bare.judge(images, bare.classes).sum(), images, create_graph=True)
+    return 1e-2 * slope.square().sum(dim=(1, 2, 3)).mean()
+
+
+def slope_of_drawn(bare: Bare) -> Tensor:
+    """Return the path lengths' penalty."""
+    styles, noise = bare.styles(len(bare.images) // 2)
+    image = bare.synthesis(styles, noise)
+    asked = (image * torch.randn_like(image)).sum() / bare.form.side
+    (slope,) = torch.autograd.grad(asked, styles, create_graph=True)
+    lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
+    bare.length = torch.lerp(bare.length, lengths.detach().mean(), 0.01)
+    return 2 * (lengths - bare.length).square().mean()
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Return a clock that has waited for the device."""
+    if device.type == "cpu":
+        return time.process_time
+
+    def waited() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return waited
+
+
+if __name__ == "__main__":
+    main()
