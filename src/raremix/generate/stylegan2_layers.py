@@ -32,7 +32,7 @@ class ScaledLinear(nn.Module):
 
     def __init__(self, inner: int, outer: int, *, bias: float = 0.0, rate: float = 1.0, boost: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outer, inner) / rate)
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(outer, inner), std=1 / rate))
         self.bias = nn.Parameter(torch.full((outer,), bias / rate))
         self.gain, self.rate = boost * rate / math.sqrt(inner), boost * rate
 
@@ -63,7 +63,7 @@ class ScaledConv(nn.Module):
         boost: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outer, inner, kernel, kernel))
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(outer, inner, kernel, kernel)))
         self.bias = nn.Parameter(torch.zeros(outer)) if has_bias else None
         self.gain, self.boost, self.is_halving = boost / math.sqrt(inner * kernel**2), boost, is_halving
 
@@ -100,7 +100,7 @@ class StyledConv(nn.Module):
     ) -> None:
         super().__init__()
         self.affine = ScaledLinear(style, inner, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(outer, inner, kernel, kernel))
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(outer, inner, kernel, kernel)))
         self.gain = 1 / math.sqrt(inner * kernel**2)
         self.is_doubling, self.is_demodulated = is_doubling, is_demodulated
 

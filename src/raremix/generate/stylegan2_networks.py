@@ -70,7 +70,7 @@ class Synthesis(nn.Module):
 
     def __init__(self, *, widths: Sequence[int], channels: int, style: int) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        self.start = nn.Parameter(nn.init.normal_(torch.empty(1, widths[0], 4, 4)))
         convs = [NoisyConv(widths[0], widths[0], style=style, is_doubling=False)]
         for a, b in pairwise(widths):
             convs += [NoisyConv(a, b, style=style, is_doubling=True), NoisyConv(b, b, style=style, is_doubling=False)]
