@@ -3,6 +3,8 @@
 raremix study studies/retinamnist_28_cpu.toml      # ... and the others
 python studies/tables.py runs/[hknpr]*_cpu
 python studies/tables.py runs/mixers_*_cpu --page mixers
+python studies/tables.py runs/spmix_*_cpu runs/dwml_*_cpu --page long_tails
+python studies/tables.py runs/varimix_*_cpu runs/genmix_*_cpu runs/cxr_*_cpu --page generated
 """
 
 import argparse
@@ -12,11 +14,17 @@ from pathlib import Path
 
 from raremix.core import files
 from raremix.report import Record, read_record
+from raremix.report.figures.dose import added_words
 from raremix.report.notation import metric_name
 from raremix.report.words import conclude
 
 HERE = Path(__file__).parent
-PAGES = {"results": "Results on real images", "mixers": "Every mixer, at one budget"}
+PAGES = {
+    "results": "Results on real images",
+    "mixers": "Every mixer, at one budget",
+    "long_tails": "Long tails and many labels, at one budget",
+    "generated": "What generated images were worth, at one budget",
+}
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1")
 
 INTRODUCTION = """# {title}
@@ -87,7 +95,9 @@ def section(record: Record) -> str:
             interval = "" if low is None or high is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
             cells += [f"{100 * found.effect:+.1f}{interval}", "" if found.p_holm is None else f"{found.p_holm:.3f}"]
         lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"* {sentence}" for sentence in conclude(record)), ""])
+    said = [*conclude(record), *added_words(record)]
+    said += [f"Translator {entry.translator}: {entry.words}" for entry in record.translators]
+    return "\n".join([*lines, "", *(f"* {sentence}" for sentence in said), ""])
 
 
 def comparisons(record: Record) -> str:

@@ -26,6 +26,8 @@ STARS = {
     "method": {"name": "stargan", "width": 4, "widest": 8},
     "train": {"steps": 1, "batch_size": 2, "validations": 0},
 }
+DIFFERENCE = {"name": "difference", "translator": "stars", "grid": 8}
+GIRD = {**DIFFERENCE, "gird": 8}
 ARMS: list[dict[str, Any]] = [
     {"name": "plain"},
     {"name": "added", "images": {"generator": "dcgan"}},
@@ -160,11 +162,12 @@ def test_keys_know_generator_and_number(made: Prepared) -> None:
 
 
 def test_a_translator_of_the_study_draws_its_maps(tmp_path: Path, made: Prepared) -> None:
-    importance = {"name": "difference", "translator": "stars", "grid": 8}
+    importance = DIFFERENCE
     arms = [
         {"name": "plain"},
         {"name": "varimix", "mix": {"name": "varimix", "importance": importance}},
         {"name": "shuffled", "mix": {"name": "varimix", "importance": {**importance, "shuffled": True}}},
+        {"name": "stopped", "mix": {"name": "scheduled", "mixer": {"name": "varimix", "importance": importance}}},
     ]
     spec = study(generator=[STARS], arm=arms)
     result = run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
@@ -176,7 +179,7 @@ def test_a_translator_of_the_study_draws_its_maps(tmp_path: Path, made: Prepared
     prepared, _ = with_images(Workshop(spec=spec, folder=result.folder, cache=tmp_path / "cache"), made)
     folder = prepared.generators["stars"]
     told = [replace(arm, mix={**arm.mix, "importance": {**arm.mix["importance"], "translator": str(folder)}})
-            for arm in spec.arms[1:]]  # fmt: skip
+            for arm in spec.arms[1:3]]  # fmt: skip
     feed = make_feed(spec, prepared, told[0], seed=0)
     guides = [make_guide(arm, prepared, feed, cache=tmp_path / "cache") for arm in told]
     plain, shuffled = (guide.attach(feed.batch(0)).importance for guide in guides if guide is not None)
@@ -218,6 +221,19 @@ def test_a_failed_generator_leaves_the_other_arms(tmp_path: Path) -> None:
         ({"arm": [{"name": "a", "images": {"name": "repeated", "to": 9, "ratio": 1}}]}, ConfigError, "leave one"),
         ({"arm": [{"name": "a", "images": {"name": "repeated", "draw": {"x": 1}}}]}, ConfigError, "are real"),
         ({"arm": [{"name": "a", "images": "dcgan"}]}, ConfigError, "expected a table"),
+        (
+            {"generator": [STARS], "arm": [{"name": "a", "mix": {"name": "cutmix", "importance": DIFFERENCE}}]},
+            ConfigError,
+            "only varimix",
+        ),
+        (
+            {
+                "generator": [STARS],
+                "arm": [{"name": "a", "mix": {"name": "varimix", "importance": {**DIFFERENCE, "gird": 8}}}],
+            },
+            UnknownNameError,
+            "did you mean 'grid'",
+        ),
         ({"generator": [DCGAN, DCGAN]}, ConfigError, "two generators"),
         ({"generator": [{**DCGAN, "stepz": 1}]}, UnknownNameError, "generator dcgan"),
         ({"generator": [{**DCGAN, "train": {"learning_rate": 1}}]}, ConfigError, "has its own"),

@@ -278,14 +278,14 @@ def test_what_is_offered_runs_once_its_mark_is_taken_away(tmp_path: Path) -> Non
     text = render(made, GUESS, RULES, place="x")
     assert text.index("NO PATIENTS ARE NAMED") < text.index("Cost: ") < text.index("[study]")
     assert "Each costs about" in text
-    marked = re.compile(r"^# (\[\[arm\]\]|(?:name|loss|model|recipe) = .*)$", re.MULTILINE)
+    keys = "name|loss|model|recipe|mix|images|method"
+    marked = re.compile(rf"^# (\[\[(?:arm|generator)\]\]|(?:{keys}) = .*)$", re.MULTILINE)
     first, last = text.partition("# Offered, and")[::2]
-    without = re.sub(r"# \[\[arm\]\]\n# name = \"varimix\"\n# mix = .*\n", "", last)
-    (tmp_path / "p.toml").write_text(first + "# Offered, and" + marked.sub(r"\1", without))
+    (tmp_path / "p.toml").write_text(first + "# Offered, and" + marked.sub(r"\1", last))
     spec = read_study(tmp_path / "p.toml")
-    names = {arm.table["name"] for arm in made.offered} - {"varimix"}
-    assert names <= {arm.name for arm in spec.arms}
-    assert "raremix generator fit p.toml" in text
+    names = {arm.table["name"] for arm in made.offered}
+    assert {"varimix", "translated", "repeated"} <= names <= {arm.name for arm in spec.arms}
+    assert [table.name for table in spec.generators] == ["translator"], "written once, for both arms that take it"
 
 
 def test_keys_of_one_decision_have_its_reason_once() -> None:

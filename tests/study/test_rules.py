@@ -305,16 +305,21 @@ def test_what_is_offered_is_not_run_and_not_paid_for() -> None:
     assert {"binary-focal", "dual-weighted-metric"} <= offered(plan(fingerprint((2000, 200), task="multilabel")))
     table = next(arm.table for arm in made.offered if arm.table["name"] == "gpaco")
     assert table["loss"]["queue"] == 512, "half of train at most: 2,500 / 4, and a power of two"
-    assert {arm.rule for arm in RULES.arms if arm.is_offered} == {"R8", "R15"}
+    assert {arm.rule for arm in RULES.arms if arm.is_offered} == {"R8", "R14", "R15"}
 
 
-@pytest.mark.parametrize(("rare", "is_there"), [(150, True), (100, False)])
-def test_r15_a_translator_is_offered_with_one_split_and_enough_images(rare: int, is_there: bool) -> None:
-    # 65 % are for training, of which 20 must be of the rarest class; below 150 images one split tests fewer than 30.
-    made = plan(fingerprint((4000, rare)))
-    assert ("varimix" in offered(made)) is is_there
-    if is_there:
-        assert "generator fit" in next(arm.before for arm in made.offered if arm.table["name"] == "varimix")
+@pytest.mark.parametrize(("rare", "found"), [
+    (20, {"repeated"}),
+    (150, {"repeated", "translated", "varimix"}),
+    (600, {"repeated", "translated", "varimix", "synthetic"}),
+])  # fmt: skip
+def test_r15_generated_images_are_offered_where_there_are_enough_to_learn_from(rare: int, found: set[str]) -> None:
+    # Of those for training, 20 must be of the rarest class to translate, and 300 to draw from noise.
+    made = plan(fingerprint((12_000, rare)))
+    assert offered(made) & {"repeated", "translated", "varimix", "synthetic"} == found
+    generators = {arm.table["name"]: arm.generator for arm in made.offered if arm.generator}
+    assert set(generators) == found - {"repeated"}
+    assert not {"repeated", "translated", "synthetic"} & offered(plan(fingerprint((12_000, rare), task="multilabel")))
 
 
 def test_the_loudest_is_that_no_patients_are_named() -> None:

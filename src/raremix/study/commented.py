@@ -75,12 +75,21 @@ def _offers(plan: Plan, rules: Rules) -> list[str]:
     minutes = cost.minutes_per_run * shape.seeds * (shape.folds or 1)
     price = f" Each costs about {max(1, minutes):,.0f} minutes more." if cost.minutes else ""
     lines = ["", *_comment(f"Offered, and not run: take the # away from its lines to run an arm too.{price}")]
+    shown: set[str] = set()
     for arm in plan.offered:
         rule = rules[arm.rule]
         lines += ["#", *_comment(f"{arm.rule} (empirical, {rule.strength}): {arm.words}. Source: {arm.source}")]
-        if arm.before:
-            name = f"{plan.study['study']['name']}.toml"
-            lines += _comment(f"First: {arm.before.replace('STUDY', name)}")
+        if arm.generator and arm.generator["name"] not in shown:
+            shown.add(arm.generator["name"])
+            lines += _comment(
+                "It is fitted before the arms are trained, with folds once for each; see how long that takes you:"
+            )
+            lines += [
+                "# [[generator]]",
+                *[f"# {line}" for key, value in arm.generator.items() for line in _key(key, value)],
+            ]
+        elif arm.generator:
+            lines += _comment(f"It takes the [[generator]] {arm.generator['name']} above.")
         lines += ["# [[arm]]", *[f"# {line}" for key, value in arm.table.items() for line in _key(key, value)]]
     return lines
 

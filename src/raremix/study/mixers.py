@@ -1,9 +1,9 @@
 """From a study's mix table to a mixer: tables within tables, importance maps that are kept, mixers that learn."""
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -20,6 +20,11 @@ LEARNING = ("at", "decay", "clean", "area", "margin")
 
 KEPT_KEYS = ("grid", "every", "shuffled")
 """Keys of an importance table that say how its maps are kept, and not how they are drawn."""
+
+ONLY_VARIMIX = (
+    "importance: difference maps say what would change into another class, which only varimix asks; take another "
+    "importance map"
+)
 
 FILLED_IN = {"network", "features", "is_learning"}
 """What a learned mixer is given by its training, and no file can hold."""
@@ -66,11 +71,8 @@ def check_mixer(table: Table, *, where: str) -> None:
                 f"{where}.importance: VariMix asks what would change into the partner's class, and a classifier's maps "
                 "are kept for an image's own class; take a difference map or saliency"
             )
-        if kept.is_per_class and not isinstance(mixer, VariMix):
-            raise ConfigError(
-                f"{where}.importance: difference maps say what would change into another class, which only varimix "
-                "asks; take another importance map"
-            )
+        if kept.is_per_class and not any(isinstance(one, VariMix) for one in _within(mixer)):
+            raise ConfigError(f"{where}.{ONLY_VARIMIX}")
     if isinstance(mixer, Method) and not asks_importance(mixer) and (kept is not None or mixer.importance is not None):
         raise ConfigError(
             f'{where}.importance: nothing in {table.get("name")} looks at it; leave it out, or set label = "mass" or '
@@ -78,6 +80,15 @@ def check_mixer(table: Table, *, where: str) -> None:
         )
     if isinstance(mixer, Method) and mixer.label == "mass" and kept is None and mixer.importance is None:
         raise ConfigError(f'{where}: label = "mass" needs importance = {{ name = ... }}')
+
+
+def _within(mixer: Any) -> Iterator[Mixer]:
+    """Yield a mixer, and those that it chooses from or schedules."""
+    yield mixer
+    inner = getattr(mixer, "mixers", None) or (getattr(mixer, "mixer", None),)
+    for one in inner:
+        if one is not None:
+            yield from _within(one)
 
 
 def asks_importance(mixer: Method) -> bool:
@@ -193,6 +204,7 @@ def stand_in(table: Table, unfitted: Collection[str]) -> Table:
 
     Raises:
         UnknownNameError: for a key that difference maps have not.
+        ConfigError: if another mixer than VariMix asks for them.
     """
     found: Table = {}
     for key, value in table.items():
@@ -200,6 +212,8 @@ def stand_in(table: Table, unfitted: Collection[str]) -> Table:
             translator = value.get("translator")
             name = translator.get("name") if isinstance(translator, dict) else translator
             if value.get("name") == "difference" and name in unfitted:
+                if table.get("name") != "varimix":
+                    raise ConfigError(f"{table.get('name')}.{ONLY_VARIMIX}")
                 known = {"name", *inspect.signature(DifferenceMap).parameters, *KEPT_KEYS}
                 for own in value:
                     if own not in known:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -37,14 +37,14 @@ class PlannedArm:
         rule: which rule asks for it.
         words: what it does.
         source: who found it.
-        before: what must be run first, where something must be.
+        generator: the [[generator]] table that it needs, where it needs one.
     """
 
     table: Table
     rule: str
     words: str
     source: str
-    before: str = ""
+    generator: Table = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,18 +216,19 @@ class Against:
 def speaks_against(arm: ArmRule, f: Fingerprint, rules: Rules, *, known: Mapping[str, set[str]]) -> Against | None:
     """Return what speaks against an arm for any number of steps, or None."""
     reason = _not_asked(arm, f, rules) or _missing(arm, known)
-    if reason is not None or arm.before:
-        # What must be made first is not there yet, so that its table cannot be checked.
+    if reason is not None:
         return reason
-    misfit = _misfit(json.dumps(arm_table(arm, f)))
+    misfit = _misfit(json.dumps([arm_table(arm, f), arm.generator]))
     return None if misfit is None else Against(f"it does not fit this version of raremix: {misfit}", True)
 
 
 @cache
-def _misfit(table: str) -> str | None:
-    """Return why a study file cannot hold an arm's keys, or None; the answer for a table is kept."""
+def _misfit(tables: str) -> str | None:
+    """Return why a study file cannot hold an arm's keys and its generator, or None; the answer is kept."""
+    keys, generator = json.loads(tables)
+    own = {"generator": [generator]} if generator else {}
     try:
-        parse_study({"study": {"name": "probe"}, "arm": [{"name": "probe", **json.loads(table)}]}, base=Path())
+        parse_study({"study": {"name": "probe"}, **own, "arm": [{"name": "probe", **keys}]}, base=Path())
     except RaremixError as error:
         return str(error).partition(": ")[0]
     return None
@@ -317,19 +318,17 @@ def _too_often(
 def _offered(
     f: Fingerprint, shape: Shape, rules: Rules, against: Mapping[str, Against | None]
 ) -> tuple[PlannedArm, ...]:
-    """Return what the study file offers; what is fitted on training images beforehand goes with one split only."""
+    """Return what the study file offers."""
     return tuple(
         PlannedArm(
             table={"name": arm.name, **arm_table(arm, f)},
             rule=arm.rule,
             words=arm.words,
             source=rules.cite(arm.sources),
-            before=arm.before,
+            generator=arm.generator,
         )
         for arm in rules.arms
-        if arm.is_offered
-        and _too_often(arm, f, shape, rules, against) is None
-        and not (arm.before and shape.folds is not None)
+        if arm.is_offered and _too_often(arm, f, shape, rules, against) is None
     )
 
 

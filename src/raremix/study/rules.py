@@ -70,7 +70,7 @@ class ArmRule:
         every_class: only where every class has an image.
         rarest_from: threshold on the training images of the rarest class.
         is_offered: written into the study file as a comment, and not run unless somebody takes the # away.
-        before: what must be run first, where something must be; STUDY stands for the study file.
+        generator: the [[generator]] table that it needs, where it needs one.
     """
 
     name: str
@@ -89,7 +89,7 @@ class ArmRule:
     every_class: bool = False
     rarest_from: str | None = None
     is_offered: bool = False
-    before: str = ""
+    generator: Table = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
