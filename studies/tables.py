@@ -16,7 +16,7 @@ from raremix.core import files
 from raremix.report import Record, read_record
 from raremix.report.figures.dose import added_words
 from raremix.report.notation import metric_name
-from raremix.report.words import conclude
+from raremix.report.words import conclude, control_sentences
 
 HERE = Path(__file__).parent
 PAGES = {
@@ -95,7 +95,7 @@ def section(record: Record) -> str:
             interval = "" if low is None or high is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
             cells += [f"{100 * found.effect:+.1f}{interval}", "" if found.p_holm is None else f"{found.p_holm:.3f}"]
         lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
-    said = [*conclude(record), *added_words(record)]
+    said = [*conclude(record), *added_words(record), *(f"Against the control: {s}" for s in control_sentences(record))]
     said += [f"Translator {entry.translator}: {entry.words}" for entry in record.translators]
     return "\n".join([*lines, "", *(f"* {sentence}" for sentence in said), ""])
 

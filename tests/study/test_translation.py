@@ -83,7 +83,7 @@ def know(monkeypatch: pytest.MonkeyPatch, prepared: Prepared, *, line: float, dr
     )
     opened = (Dimmer() if drawer is None else drawer, SimpleNamespace(method="dimmer"))
     for module in (hyperplane_maps, translation_gate):
-        monkeypatch.setattr(module, "open_translator", lambda *_: opened)
+        monkeypatch.setattr(module, "open_translator", lambda *_, **__: opened)
         monkeypatch.setattr(module, "refuse_other_form", lambda *_, **__: None)
         monkeypatch.setattr(module, "load_classifier", lambda _: (Bright(line), told))
     for name in ("refuse_leaking", "refuse_seen"):
@@ -124,8 +124,9 @@ def test_the_gate_opens_for_a_translator_that_changes_the_class(
 ) -> None:
     know(monkeypatch, prepared, line=0.5)
     found = judge_translations(Path("g"), Path("c"), prepared)
-    held = prepared.manifest.targets(prepared.manifest.rows("validation")).argmax(axis=1)
-    assert [one.images for one in found] == [int((held != k).sum()) for k in (0, 1)]
+    held, groups = prepared.manifest.rows("validation"), prepared.manifest.frame["group"]
+    patients = groups.gather(prepared.manifest.positions(held)).n_unique()
+    assert sum(one.images for one in found) == patients, "one image of each patient, sent to the class it is not of"
     for one in found:
         assert one.flipped == 1.0
         assert ("show what makes the class" in one.words(2)) == (one.low > max(0.5, one.before))

@@ -20,6 +20,7 @@ from raremix.report.figures.panels import Panel
 from raremix.report.figures.rows import Rows
 from raremix.report.held_out import left_out, seen
 from raremix.report.images import ClassImages, Images, fit, read_images
+from raremix.report.lesions import lesion_table
 from raremix.report.notation import grouped
 from raremix.report.opening import counts, facts, fairness, when
 from raremix.report.record import Arm, Metric, Record, read_record
@@ -95,7 +96,9 @@ def render(record: Record, images: Images | None = None) -> str:
         tail_words=tail.tail_words(record),
         doses=dose.dose_response(record, slots),
         added=dose.added_words(record),
+        controls=words.control_sentences(record),
         translators=translator_table(record),
+        lesions=lesion_table(record),
         planes=plane(record.origins, record.data.ordered()),
         origins=kept.origins,
         left_out=left_out(record),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from raremix.report.fields import Count, Label, Name, Share, Text
+from raremix.report.fields import Count, Label, Name, Png, Share, Text
 
 
 class Part(BaseModel):
@@ -114,6 +114,39 @@ class SamplerCoverage(Part):
     most: Count
     labels_per_image: tuple[float, float]
     moved: Share
+
+
+class LesionFigure(Part):
+    """One figure of one map, with its interval, and whether it is better than maps that look at no image."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    beats: bool | None = None
+
+
+class LesionMap(Part):
+    """How well one importance map lies on the lesions."""
+
+    map: Name
+    figures: dict[Name, LesionFigure] = Field(default_factory=dict)
+
+
+class Lesions(Part):
+    """Importance maps of a classifier against true masks.
+
+    Attributes:
+        arm: the classifier's.
+        images, patients: how many were scored.
+        rows: one per map.
+        picture: a few images, their masks and all maps.
+    """
+
+    arm: Name
+    images: Count
+    patients: Count
+    rows: tuple[LesionMap, ...] = ()
+    picture: Png | None = None
 
 
 class OriginPoint(Part):

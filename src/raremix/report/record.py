@@ -14,7 +14,17 @@ from pydantic import Field, model_validator
 
 from raremix.core.errors import UsageError
 from raremix.report.fields import Count, Label, Name, Share, Text, read_checked
-from raremix.report.parts import Added, FittedOn, Origins, Part, Quarantine, Rarity, SamplerCoverage, Translator
+from raremix.report.parts import (
+    Added,
+    FittedOn,
+    Lesions,
+    Origins,
+    Part,
+    Quarantine,
+    Rarity,
+    SamplerCoverage,
+    Translator,
+)
 
 Band = Literal["head", "medium", "tail"]
 
@@ -234,6 +244,7 @@ class Record(Part):
     arms: tuple[Arm, ...] = Field(min_length=1)
     metrics: tuple[Metric, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    controls: tuple[Comparison, ...] = ()
     decidable: Decidable | None = None
     curves: tuple[Curve, ...] = ()
     reliability: tuple[Reliability, ...] = ()
@@ -241,6 +252,7 @@ class Record(Part):
     coverage: tuple[SamplerCoverage, ...] = ()
     translators: tuple[Translator, ...] = ()
     origins: Origins | None = None
+    lesions: Lesions | None = None
     history: tuple[History, ...] = ()
     fitted_on: tuple[FittedOn, ...] = ()
     warnings: tuple[Text, ...] = ()

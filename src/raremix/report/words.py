@@ -135,12 +135,20 @@ def _finding(comparison: Comparison) -> Kind:
     return "worse" if is_above == is_lower_better(comparison.metric) else "better"
 
 
+def control_sentences(record: Record) -> tuple[str, ...]:
+    """Say of every arm with generated images whether it was better than as many repeated real ones."""
+    return tuple(_judged(record, one, arm=one.arm, reference=one.reference).sentence for one in record.controls)
+
+
 def _judge_arm(record: Record, arm: str) -> Verdict:
-    comparison = record.primary_comparison(arm)
+    return _judged(record, record.primary_comparison(arm), arm=arm, reference=record.study.reference)
+
+
+def _judged(record: Record, comparison: Comparison | None, *, arm: str, reference: str) -> Verdict:
     kind = "not_compared" if comparison is None else judge(comparison, record)
     if comparison is None or kind == "not_compared":
         why = f" ({comparison.note})" if comparison is not None and comparison.note else ""
-        sentence = f"{arm}: not compared with {record.study.reference}{why}; there is no result to judge."
+        sentence = f"{arm}: not compared with {reference}{why}; there is no result to judge."
         return Verdict(arm=arm, kind="not_compared", sentence=sentence)
     finding = f"{points(comparison.effect or 0.0)} points"
     if kind not in ("few_positives", "few_seeds") and comparison.low is not None and comparison.high is not None:

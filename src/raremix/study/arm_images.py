@@ -4,7 +4,8 @@ What is made lies in the run folder: `generators/NAME-KEY` and `synthetic/NAME-K
 the thing depends on. A killed study goes on where it was.
 """
 
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, RaremixError, StoppedError
+from raremix.core.errors import ConfigError, GuardError, RaremixError, RunError, StoppedError
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.data.cache import ImageCache, build_cache
@@ -46,11 +47,14 @@ class Workshop:
         make: makes the progress callback of a stretch of work from its title.
         say: called with what a reader should know.
         should_stop: asked after every step.
+        is_maker: whether it makes what is missing; one that does not, opens what another process made, and fails
+            without it.
     """
 
     spec: StudySpec
     folder: Path
     cache: Path
+    is_maker: bool = True
     make: Make = lambda title: lambda what, done, total: None
     say: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
@@ -129,9 +133,23 @@ def with_images(shop: Workshop, prepared: Prepared) -> tuple[Prepared, dict[str,
             except StoppedError:
                 raise
             except (RaremixError, *FOREIGN) as error:
+                if not shop.is_maker:
+                    raise
                 failed[arm.name] = reason_of(error)
+                _leave_trace(shop.folder / "synthetic", arm.name, error)
                 shop.say(f"the images of {arm.name} failed: {failed[arm.name]}")
     return replace(prepared, arms=arms), failed
+
+
+def only_arm(spec: StudySpec, name: str) -> StudySpec:
+    """Return a study of one arm, with the generators that it needs."""
+    arm = spec.arm(name)
+    needed = {str(path) for path in translators_in(arm.mix)} | ({arm.images.generator} if arm.images else set())
+    tables = {table.name: table for table in spec.generators}
+    for table in reversed(spec.generators):
+        weights = called_weights(table, tables)
+        needed |= {weights} if table.name in needed and weights is not None else set()
+    return replace(spec, arms=(arm,), generators=tuple(t for t in spec.generators if t.name in needed))
 
 
 def resolved(spec: StudySpec, prepared: Prepared) -> StudySpec:
@@ -157,7 +175,22 @@ def _place(folder: Path, name: str, key: str) -> Path:
     return folder / "generators" / f"{name}-{key[:8]}"
 
 
-def check_extra(arm: ArmSpec, prepared: Prepared) -> None:
+def check_place(spec: StudySpec, prepared: Prepared, folder: Path) -> None:
+    """Refuse a run folder among the real images, before a generator is fitted whose images would lie there.
+
+    Raises:
+        GuardError: saying which option helps.
+    """
+    if any(arm.images is not None and arm.images.name == "generated" for arm in spec.arms):
+        root, target = prepared.manifest.root.resolve(), folder.resolve()
+        if target == root or target.is_relative_to(root) or root.is_relative_to(target):
+            raise GuardError(
+                f"{folder} lies in the folder of the real images ({prepared.manifest.root}), or holds it, and "
+                "generated images would lie there too: choose another folder with --runs"
+            )
+
+
+def check_extra(arm: ArmSpec, prepared: Prepared, *, generators: Sequence[GeneratorTable] = ()) -> None:
     """Refuse an arm's `images` that do not go with the data, before any work.
 
     Raises:
@@ -172,6 +205,13 @@ def check_extra(arm: ArmSpec, prepared: Prepared) -> None:
             "name one finding as label, or leave images out"
         )
     wanted = arm.images.added(_real(prepared))
+    table = next((table for table in generators if table.name == arm.images.generator), None)
+    unseen = [name for name, count in wanted.items() if count and table is not None and name in table.without]
+    if unseen:
+        raise ConfigError(
+            f"arm.{arm.name}.images asks {arm.images.generator} for {', '.join(unseen)}, which it is fitted without: "
+            "say for which classes it is, with classes = [...]"
+        )
     if not any(wanted.values()):
         raise ConfigError(f"arm.{arm.name}.images adds nothing: every class has as many images already")
 
@@ -191,8 +231,11 @@ def _fitted(shop: Workshop, prepared: Prepared, keys: Mapping[str, str]) -> tupl
             continue
         where = _place(shop.folder, table.name, keys[table.name])
         if (where / files.MANIFEST).is_file():
+            files.remove_folder(where / "checkpoints")  # of a process that was killed at the very end
             folders[table.name] = where
             continue
+        if not shop.is_maker:
+            raise RunError(f"{where} is missing, which the first process was to fit: run the study again")
         method: Any = table.method
         begun = table if weights is None else replace(table, method=replace(method, weights=str(folders[weights])))
         try:
@@ -209,8 +252,15 @@ def _fitted(shop: Workshop, prepared: Prepared, keys: Mapping[str, str]) -> tupl
             raise
         except (RaremixError, *FOREIGN) as error:
             reasons[table.name] = reason_of(error)
+            _leave_trace(shop.folder / "generators", table.name, error)
             shop.say(f"generator {table.name} failed: {reasons[table.name]}")
     return folders, reasons
+
+
+def _leave_trace(folder: Path, name: str, error: BaseException) -> None:
+    """Write down where a foreign error came from: its one line says too little."""
+    if not isinstance(error, RaremixError):
+        files.write_text(folder / f"{name}-error.txt", "".join(traceback.format_exception(error)))
 
 
 def _with_extra(shop: Workshop, prepared: Prepared, name: str, extra: ExtraImages, keys: Mapping[str, str]) -> Prepared:
@@ -223,10 +273,11 @@ def _with_extra(shop: Workshop, prepared: Prepared, name: str, extra: ExtraImage
 
 
 def _wanted(prepared: Prepared, extra: ExtraImages) -> tuple[dict[str, int], dict[str, int]]:
-    """Return how many images of each class are added to the training and to the validation split."""
-    held = prepared.manifest.class_counts("validation").tolist()
-    counts = dict(zip(prepared.manifest.card.classes, map(int, held), strict=True))
-    return extra.added(_real(prepared)), extra.added(counts) if extra.validation else dict.fromkeys(counts, 0)
+    """Return how many images of each class are added to the training and, in proportion, to the validation split."""
+    real = _real(prepared)
+    added, held = extra.added(real), prepared.manifest.class_counts("validation").tolist()
+    share = {name: added[name] / max(1, real[name]) if extra.validation else 0.0 for name in real}
+    return added, {name: round(share[name] * int(n)) for name, n in zip(real, held, strict=True)}
 
 
 def _drawn(shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping[str, str]) -> Manifest:
@@ -244,6 +295,8 @@ def _drawn(shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping
         train, validation = _wanted(prepared, one)
         total = {name: max(total[name], train[name] + validation[name]) for name in total}
     output = shop.folder / "synthetic" / f"{extra.generator}-{files.hash_value(about)[:8]}"
+    if not shop.is_maker:
+        return Manifest.read(output / "manifest.parquet")
     path = synthesize(
         prepared,
         generator=prepared.generators[extra.generator],
@@ -262,7 +315,8 @@ def _generated(
 ) -> Prepared:
     """Add the first images of each class to the training split, and the next ones to the validation split."""
     assert isinstance(prepared.cache, ImageCache)
-    is_made = (drawn.frame["origin"] == "synthetic").to_numpy()
+    # Synthetic rows that the data brought stay what they are: only new ones count.
+    is_made = ~np.isin(drawn.ids, prepared.manifest.ids)
     labels = drawn.targets().argmax(axis=1)
     splits = drawn.frame["split"].to_numpy().astype(object)
     keep = ~is_made
@@ -287,8 +341,7 @@ def _generated(
         resize=data.resize,
         progress=shop.make("Reading images"),
     )
-    real = whole.ids[(whole.frame["origin"] == "real").to_numpy()]
-    return _joined(prepared, whole, images, real=real, made=made.ids, source=made.ids)
+    return _joined(prepared, whole, images, real=prepared.manifest.ids, made=made.ids, source=made.ids)
 
 
 def _repeated(prepared: Prepared, wanted: Mapping[str, int], *, seed: int) -> Prepared:

@@ -17,10 +17,11 @@ from raremix.core.types import Progress
 from raremix.report import write_report
 from raremix.study.best_readme import chance_note, readme_of
 from raremix.study.choice import Choice, choose
+from raremix.study.comparisons import rankable_labels
 from raremix.study.job import Job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome, collect
-from raremix.study.record import gather, rankable_labels, write_record
+from raremix.study.record import gather, write_record
 from raremix.study.run import (
     Say,
     StudyPlan,

@@ -30,9 +30,9 @@ class ExtraImages:
         begin: what a generated image begins as: "noise", a training image of its "own" class, or of "others".
         draw: settings of drawing, such as strength, steps and guidance, whichever the generator has.
         seed: of the noise, or of which images come again.
-        validation: add them to the validation images too, in proportion: thresholds and the moment are then chosen on
-            images that are partly made up. That is the protocol of Rajaraman et al. (BIBM 2024,
-            https://doi.org/10.1109/bibm62325.2024.10822172), and flagged in the report.
+        validation: add them to the validation images too, as many to each real one of a class as in training. The
+            moment and the thresholds are then chosen on images that are partly made up: the protocol of Rajaraman et
+            al. (BIBM 2024, https://doi.org/10.1109/bibm62325.2024.10822172), flagged in the report.
 
     Raises:
         ConfigError: if the keys contradict each other.
@@ -116,12 +116,12 @@ def counts_up_to(to: str, real: Mapping[str, int]) -> dict[str, int]:
     """
     if to == "balanced":
         return dict.fromkeys(real, max(real.values()))
-    if to.isdigit():
+    if to.isdecimal():
         return dict.fromkeys(real, int(to))
     found = {}
     for part in to.split(","):
         name, equals, count = part.strip().rpartition("=")
-        if not equals or not count.isdigit():
+        if not equals or not count.isdecimal():
             raise ConfigError(f'to = {to!r}: expected "balanced", a number, or class=number with commas between')
         if name not in real:
             raise UnknownNameError("class", name, real)

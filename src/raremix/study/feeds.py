@@ -85,6 +85,7 @@ def computed_maps(
     ids = manifest.rows("train")
     used = rows_of(manifest, ids)
     about = [kept.table, *(generator_hash(Path(name)) for name in translators_in(kept.table))]
+    about += ["towards every class"] if kept.is_per_class else []
     key = files.hash_value([MAPS_VERSION, *about, kept.grid, prepared.cache.key, ids.tolist()])
     folder = cache / "importance" / key[:32]
     each = len(manifest.card.classes) if kept.is_per_class else 1
@@ -100,7 +101,7 @@ def computed_maps(
         chosen = ids[start : start + 64].copy()  # the manifest's own column cannot be written to
         images = to_float(prepared.cache.take(chosen))
         own = torch.from_numpy(targets[start : start + 64]).float()
-        drawn = _towards_all(draw, images, own) if kept.is_per_class else draw(images, own)
+        drawn = _towards_all(draw, images, own.shape[1]) if kept.is_per_class else draw(images, own)
         store(maps, torch.from_numpy(chosen), drawn)
         if progress is not None:
             progress("importance maps", start + len(chosen), len(ids))
@@ -131,13 +132,9 @@ def exchanged(
     return found
 
 
-def _towards_all(
-    draw: ImportanceMap, images: Float[Tensor, "B C H W"], own: Float[Tensor, "B K"]
-) -> Float[Tensor, "B K h w"]:
-    """Draw the maps of images towards every class; towards their own class nothing changes."""
-    every = torch.eye(own.shape[1])
-    maps = torch.cat([draw(images, one.expand(len(images), -1)) for one in every], dim=1)
-    return maps * (1 - own.clamp(0, 1))[:, :, None, None]
+def _towards_all(draw: ImportanceMap, images: Float[Tensor, "B C H W"], classes: int) -> Float[Tensor, "B K h w"]:
+    """Draw the maps of images towards every class, their own too: VariMix as published mixes pairs of one class."""
+    return torch.cat([draw(images, one.expand(len(images), -1)) for one in torch.eye(classes)], dim=1)
 
 
 def _told(folder: Path) -> dict[str, str | int]:

@@ -15,8 +15,8 @@ from raremix.data.split import apply_split, fold_split
 from raremix.evaluate.bands import Band, bands
 from raremix.evaluate.bootstrap import patients
 from raremix.evaluate.power import SEEDS_AVERAGED, decidable_difference, half_width
+from raremix.study.comparisons import rankable_labels
 from raremix.study.look import Look
-from raremix.study.record import rankable_labels
 from raremix.study.shortcut import Association, associations
 from raremix.study.weights import Weights
 

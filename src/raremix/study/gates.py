@@ -1,16 +1,17 @@
 """For a study's report: whether the translators that its arms rely on change what makes the class."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from raremix.core import files
-from raremix.core.errors import RaremixError
+from raremix.core.errors import HeldOutError, RaremixError
 from raremix.core.types import Progress
 from raremix.generate import generator_hash
 from raremix.study.arm_images import resolved
-from raremix.study.generator_use import translators_in
+from raremix.study.generator_use import translator_tables, translators_in
 from raremix.study.outcomes import Outcome
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec
@@ -42,7 +43,8 @@ def translator_gates(
         reference arm, which is to judge, has one itself or no result.
     """
     ready = resolved(spec, prepared)
-    asked = {path: arm.name for arm in ready.arms for path in translators_in(arm.mix)}
+    tables = [table for arm in ready.arms for table in translator_tables(arm.mix)]
+    asked = list({json.dumps(table, sort_keys=True): table for table in tables}.values())
     reference = ready.arm(spec.reference)
     judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
     if not asked or not judges or translators_in(reference.mix) or reference.images is not None:
@@ -50,24 +52,35 @@ def translator_gates(
     names = {path: name for name, path in prepared.generators.items()}
     judge = judges[0].folder / "result" / "classifier"
     found = []
-    for path in asked:
-        name = names.get(path, path.name)
+    for table in asked:
+        path, drawing = Path(str(table["name"])), {key: value for key, value in table.items() if key != "name"}
+        name = ", ".join([names.get(path, path.name), *(f"{key} {value}" for key, value in sorted(drawing.items()))])
         try:
-            found += _judged(path, judge, prepared, folder=folder, name=name, progress=progress)
+            found += _judged(path, drawing, judge, prepared, folder=folder, name=name, progress=progress)
+        except HeldOutError:
+            raise
         except RaremixError as error:
             found.append({"translator": name, "to": None, "words": f"It could not be told: {error}"})
     return found
 
 
 def _judged(
-    path: Path, judge: Path, prepared: Prepared, *, folder: Path, name: str, progress: Progress | None
+    path: Path,
+    drawing: Mapping[str, Any],
+    judge: Path,
+    prepared: Prepared,
+    *,
+    folder: Path,
+    name: str,
+    progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    key = files.hash_value([generator_hash(path), files.hash_file(judge / "model.safetensors"), prepared.cache.key])
+    about = [generator_hash(path), dict(drawing), files.hash_file(judge / "model.safetensors"), prepared.cache.key]
+    key = files.hash_value(about)
     kept = [entry["found"] for entry in files.read_records(folder / KEPT) if entry.get("key") == key]
     if kept:
         return kept[-1]
     classes = len(prepared.manifest.card.classes)
-    measured = judge_translations(path, judge, prepared, split="validation", progress=progress)
+    measured = judge_translations(path, judge, prepared, drawing=drawing, progress=progress)
     found = []
     for one in measured:
         facts = asdict(one)

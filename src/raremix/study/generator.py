@@ -29,7 +29,7 @@ from raremix.generate import (
 from raremix.generate.folder import read_card, save_generator
 from raremix.generate.pairs import ClassPairs
 from raremix.models import load_classifier
-from raremix.study.fitted import rows_of
+from raremix.study.fitted import refuse_held_out, rows_of
 from raremix.study.generator_album import Album, Noticed
 from raremix.study.generator_spec import GeneratorSpec, counts_of, fitted_ids, form_of, refuse_few, told
 from raremix.study.prepare import Prepared, prepare
@@ -79,6 +79,9 @@ def fit_generator(
     form, ids = form_of(spec, prepared), fitted_ids(prepared, without=spec.without)
     refuse_few(spec, prepared, ids)
     identity = identity_of(spec, prepared)
+    before = rows_before(spec.method, spec.classifier)
+    for use, seen in before.items():
+        refuse_held_out(seen, prepared.manifest, what=f"what {spec.name} begins with ({use})")
     for name, count in zip(prepared.manifest.card.classes, counts_of(prepared, ids), strict=True):
         if count < FEW and name not in spec.without:
             say(f"{name} has {count} training images: a generator may learn them by heart; look for copies")
@@ -120,6 +123,10 @@ def fit_generator(
         notes, measured = album.verdict()
         for note in notes:
             say(note)
+        if isinstance(drawer, LatentDrawer):
+            # Before the files that say that the generator is whole.
+            files.remove_folder(folder / "diffusers")
+            export(drawer, spec.method, folder / "diffusers")  # pyright: ignore[reportArgumentType]
         manifest, card = prepared.manifest, prepared.manifest.card
         rows = rows_of(manifest, ids)
         held = np.concatenate([manifest.rows("validation"), manifest.rows("test")])
@@ -149,22 +156,23 @@ def fit_generator(
             weights=kept,
             rows=rows,
             extras=styles,
-            before=rows_before(spec.method),
+            before=before,
         )
-        if isinstance(drawer, LatentDrawer):
-            files.remove_folder(folder / "diffusers")
-            export(drawer, spec.method, folder / "diffusers")  # pyright: ignore[reportArgumentType]
         files.remove_folder(folder / "checkpoints")
     return folder
 
 
-def rows_before(method: GeneratorMethod) -> dict[str, FittedOn]:
-    """Return the rows that the model was fitted on which a method begins with, if raremix fitted it."""
+def rows_before(method: GeneratorMethod, classifier: Path | None = None) -> dict[str, FittedOn]:
+    """Return the rows that the model was fitted on which a method begins with, and its classifier's, if raremix fitted
+    them.
+    """
     weights = getattr(method, "weights", "")
     # What is exported for other programs lies in a folder within the generator's.
     places = [Path(weights), Path(weights).parent] if weights else []
     found = next((read_fitted(place) for place in places if (place / FITTED_ON).is_file()), None)
-    return {f"before/{use}": rows for use, rows in (found or {}).items()}
+    judge = (read_fitted(classifier) or {}) if classifier is not None else {}
+    judged = {"before/classifier": judge["train"]} if "train" in judge else {}
+    return {**{f"before/{use}": rows for use, rows in (found or {}).items()}, **judged}
 
 
 def identity_of(spec: GeneratorSpec, prepared: Prepared) -> str:
@@ -179,6 +187,7 @@ def identity_of(spec: GeneratorSpec, prepared: Prepared) -> str:
             "train": train,
             "data": prepared.manifest.hash(),
             "images": [spec.data.data.size, prepared.channels, spec.data.data.bits, spec.data.data.resize],
+            **({"reading": spec.data.data.reading.key()} if spec.data.data.reading.key() else {}),
             "seed": spec.seed,
             **({"without": sorted(spec.without)} if spec.without else {}),
             "classifier": None if spec.classifier is None else files.hash_file(spec.classifier / "model.safetensors"),

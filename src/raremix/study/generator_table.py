@@ -12,6 +12,9 @@ from raremix.study.arm_table import absolute
 from raremix.study.train_table import check_train
 from raremix.train import TrainSpec
 
+OWN = ("optimizer", "learning_rate", "weight_decay", "metric")
+"""Keys of [train] that a generator has of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorTable:
@@ -43,7 +46,7 @@ class GeneratorTable:
         return {
             "name": self.name,
             "method": {"name": self.kind, **asdict(settings)},
-            "train": asdict(self.train),
+            "train": {key: value for key, value in asdict(self.train).items() if key not in OWN},
             "seed": self.seed,
             "classifier": self.classifier,
             "without": list(self.without),
@@ -80,7 +83,7 @@ def read_method(table: Table, train: Table, *, where: str = "") -> tuple[str, Ge
         "validations": 16,
         "checkpoints": 8,
     }
-    for key in ("optimizer", "learning_rate", "weight_decay", "metric"):
+    for key in OWN:
         if key in train:
             raise ConfigError(
                 f"{where}train.{key}: a generator has its own; set {where}generator.{key}, if it has such a key"
@@ -144,7 +147,7 @@ def placed(entry: Any, base: Path) -> Any:
     found = dict(entry)
     if isinstance(found.get("method"), dict):
         weights = found["method"].get("weights")
-        is_there = isinstance(weights, str) and (base / weights).exists()
+        is_there = isinstance(weights, str) and bool(weights) and (base / weights).exists()
         found["method"] = absolute(found["method"], base) if is_there else found["method"]
     if isinstance(found.get("classifier"), str):
         found["classifier"] = str((base / found["classifier"]).resolve())

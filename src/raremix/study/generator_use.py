@@ -180,15 +180,19 @@ def with_folders(table: Table, folders: Mapping[str, Path]) -> Table:
     return found
 
 
-def translators_in(table: Table) -> list[Path]:
-    """List the folders of the translators that a table asks for, at any depth."""
-    found: list[Path] = []
+def translator_tables(table: Table) -> list[Table]:
+    """List the tables of the translators that a table asks for, at any depth: name, and settings of drawing."""
+    found: list[Table] = []
     for key, value in table.items():
         if key == "translator":
-            name = value.get("name") if isinstance(value, dict) else value
-            found += [Path(name)] if isinstance(name, str) else []
+            found += [value] if isinstance(value, dict) else [{"name": value}]
         elif isinstance(value, dict):
-            found += translators_in(value)
+            found += translator_tables(value)
         elif isinstance(value, list):
-            found += [path for one in value if isinstance(one, dict) for path in translators_in(one)]
+            found += [inner for one in value if isinstance(one, dict) for inner in translator_tables(one)]
     return found
+
+
+def translators_in(table: Table) -> list[Path]:
+    """List the folders of the translators that a table asks for, at any depth."""
+    return [Path(one["name"]) for one in translator_tables(table) if isinstance(one.get("name"), str)]

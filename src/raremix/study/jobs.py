@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from raremix.core.errors import RaremixError, RunError, StoppedError
 from raremix.core.types import Progress, Split
-from raremix.study.arm_images import Workshop, resolved, with_images
+from raremix.study.arm_images import Workshop, only_arm, resolved, with_images
 from raremix.study.job import Job
 from raremix.study.prepare import Prepared, of_arm, prepare
 from raremix.study.results import write_result
@@ -133,8 +133,8 @@ def _rank(
     signal.signal(signal.SIGINT, interrupted)
     try:
         prepared = prepare(spec, cache=cache, fold=job.fold)
-        # The first process made the images, and they are only opened here.
-        prepared, _ = with_images(Workshop(spec=spec, folder=folder.parent.parent, cache=cache), prepared)
+        shop = Workshop(spec=only_arm(spec, job.arm), folder=folder.parent.parent, cache=cache, is_maker=False)
+        prepared, _ = with_images(shop, prepared)
         train_and_predict(
             fabric, spec, prepared, job, folder=folder, cache=cache, splits=splits, should_stop=stop.is_set
         )
@@ -159,6 +159,8 @@ def train_and_predict(
     started = time.perf_counter()
     ready = resolved(spec, prepared)
     arm = ready.arm(job.arm)
+    if arm.images is not None and arm.name not in prepared.arms:
+        raise RunError(f"the images that {arm.name} adds are not there: run the study again")
     prepared, train = of_arm(prepared, arm), spec.train_of(arm)
     trained = train_arm(
         Run(

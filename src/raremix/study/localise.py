@@ -43,6 +43,7 @@ class ScoreSettings:
     Attributes:
         split: train, validation, test, or all. Images that the classifier was trained on are refused.
         maps: names, or None for all that the classifier allows.
+        without: names that "all" leaves out.
         layer: where the Grad-CAM family looks, or None for the last stage.
         towards: the class that difference maps translate to, or None for all that an image does not show.
         most: at most so many images, drawn by `seed`.
@@ -54,6 +55,7 @@ class ScoreSettings:
 
     split: str = "test"
     maps: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
     layer: str | None = None
     towards: str | None = None
     most: int = 300
@@ -133,6 +135,7 @@ def score_maps(
         translator=drawer,
         towards=None if asked.towards is None else card.classes.index(asked.towards),
         names=asked.maps,
+        without=asked.without,
         layer=asked.layer,
     )
     found = read_masks(manifest, ids, card, progress=progress)

@@ -1,7 +1,7 @@
 """Which importance maps can be scored for a classifier, and the two that know nothing, which any other has to beat."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ def candidates(
     translator: ImageTranslator | None = None,
     towards: int | None = None,
     names: Sequence[str] | None = None,
+    without: Collection[str] = (),
     layer: str | None = None,
 ) -> Candidates:
     """Build the maps that a classifier, and a translator if there is one, can draw.
@@ -59,13 +60,15 @@ def candidates(
         towards: the class that they translate to; None: the mean over all classes that an image does not show.
         layer: where the Grad-CAM family looks; None means the last stage.
         names: which; None means all that this classifier allows.
+        without: those that "all" leaves out.
 
     Raises:
         UnknownNameError: for a name that is no such map.
         ConfigError: for a named map that this classifier cannot draw, or that needs a translator.
     """
     makers = _makers(model, translator, classes, towards, layer)
-    asked = list(makers) if names is None else list(dict.fromkeys(names))
+    every = [name for name in makers if name not in without]
+    asked = every if names is None else list(dict.fromkeys(names))
     maps: dict[str, ImportanceMap] = {"uniform": uniform, "centre": centre}
     left_out: dict[str, str] = {}
     for name in asked:

@@ -19,11 +19,13 @@ from raremix.core.features import features_seen
 from raremix.core.random import rng
 from raremix.data.samplers import Balanced
 from raremix.evaluate.generative import embed_in_plane
+from raremix.evaluate.generative.embedding import LEAST
 from raremix.mix import LEARNED_MIXERS
 from raremix.models import load_classifier
 from raremix.study.arm_images import resolved
 from raremix.study.arm_table import ArmSpec
 from raremix.study.feeds import make_feed, make_guide
+from raremix.study.generator_use import translators_in
 from raremix.study.mixers import make_mixer
 from raremix.study.outcomes import Outcome
 from raremix.study.pictures import to_png
@@ -56,13 +58,18 @@ def origin_facts(
     """
     arm = _chosen(spec, prepared)
     judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
-    if arm is None or not judges:
-        return None, None
+    reference = spec.arm(spec.reference)
+    if arm is None or not judges or reference.images is not None or translators_in(reference.mix):
+        return None, None  # a judge that saw generated images cannot tell what they look like to one that did not
     own, ready = of_arm(prepared, arm), resolved(spec, prepared).arm(arm.name)
     images, labels = _of_origins(spec, own, ready)
     model, card = load_classifier(judges[0].folder / "result" / "classifier")
     vectors = {origin: _features(model.eval(), found) for origin, found in images.items() if len(found)}
-    places = embed_in_plane(np.concatenate(list(vectors.values())))
+    together = np.concatenate(list(vectors.values()))
+    shown = {"arm": arm.name, "rows": _examples(images, labels, own), "evolutions": _evolutions(prepared)}
+    if len(together) < LEAST or not np.isfinite(together).all():
+        return None, shown
+    places = embed_in_plane(together)
     origins = [origin for origin, found in vectors.items() for _ in found]
     classes = np.concatenate([labels[origin] for origin in vectors])
     record = {
@@ -73,7 +80,7 @@ def origin_facts(
             for (x, y), origin, k in zip(places, origins, classes, strict=True)
         ],
     }
-    return record, {"arm": arm.name, "rows": _examples(images, labels, own), "evolutions": _evolutions(prepared)}
+    return record, shown
 
 
 def _chosen(spec: StudySpec, prepared: Prepared) -> ArmSpec | None:
@@ -85,15 +92,19 @@ def _chosen(spec: StudySpec, prepared: Prepared) -> ArmSpec | None:
 def _of_origins(
     spec: StudySpec, prepared: Prepared, arm: ArmSpec
 ) -> tuple[dict[str, Float[Tensor, "n C H W"]], dict[str, Int[np.ndarray, " n"]]]:
-    """Return real, generated and mixed training images, classes alike, with their (main) class."""
+    """Return real validation images, and generated and mixed training images, classes alike, with their (main) class.
+
+    The judge knows the real training images, and would see them apart from all others for that alone.
+    """
     manifest = prepared.manifest
-    ids = manifest.rows("train")
+    ids = np.concatenate([manifest.rows("validation"), manifest.rows("train")])
+    splits = np.array(manifest.splits(ids))
     origin, targets = manifest.frame["origin"].gather(manifest.positions(ids)).to_numpy(), manifest.targets(ids)
     images: dict[str, Tensor] = {}
     labels: dict[str, np.ndarray] = {}
-    for name, kind in (("real", "real"), ("generated", "synthetic")):
-        mine = ids[origin == kind]
-        own = targets[origin == kind]
+    for name, kind, split in (("real", "real", "validation"), ("generated", "synthetic", "train")):
+        chosen = (origin == kind) & (splits == split)
+        mine, own = ids[chosen], targets[chosen]
         rows = np.unique(Balanced(targets=own, seed=0).row(np.arange(4 * EACH))) if len(mine) else np.zeros(0, int)
         rows = np.sort(rng(0, "show", 21).permutation(rows)[:EACH])
         images[name], labels[name] = to_float(prepared.cache.take(mine[rows])), own[rows].argmax(axis=1)

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 
 from raremix.core import files
-from raremix.core.types import SPLITS, Progress, Task
+from raremix.core.types import SPLITS, Progress
 from raremix.data.manifest import Manifest
 from raremix.evaluate.bands import bands
 from raremix.evaluate.calibration import reliability
-from raremix.evaluate.classical import holm
-from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
 from raremix.study.arm_images import resolved
+from raremix.study.comparisons import control_comparisons, reference_comparisons
 from raremix.study.coverage import coverage_facts
 from raremix.study.fitted import told
 from raremix.study.gates import translator_gates
+from raremix.study.lesions import lesion_facts
 from raremix.study.origins import origin_facts
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
 from raremix.study.pictures import pictures
@@ -33,8 +32,6 @@ from raremix.study.rarity import describe_added, describe_quarantine, describe_r
 from raremix.study.spec import StudySpec
 
 PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
-SECONDARY = ("balanced_accuracy", "auroc", "average_precision", "f1", "sensitivity", "ece", "brier")
-"""Metrics whose differences are reported as exploratory beside the primary one."""
 
 
 def gather(
@@ -88,6 +85,7 @@ def gather(
         "decidable": dict(decidable),
         "fitted_on": told({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
         "coverage": coverage_facts(resolved(spec, first), first),
+        "lesions": lesion_facts(spec, first, outcomes, folder=folder, progress=progress),
         "translators": translator_gates(spec, first, outcomes, folder=folder, progress=progress),
         "history": [_history(outcome, metric) for outcome in outcomes.values()],
         "warnings": _warnings(first, outcomes),
@@ -113,7 +111,9 @@ def gather(
             )
             record["confusion"].append({"arm": arm.name, "counts": counts.tolist()})
     if spec.reference in rows.scores:
-        record["comparisons"] = _comparisons(spec, manifest, rows, metric)
+        record["comparisons"] = reference_comparisons(spec, manifest, rows, metric)
+    added = {entry["name"]: entry["added"] for entry in record["arms"]}
+    record["controls"] = control_comparisons(spec, manifest, rows, metric, added=added)
     record["origins"], origins = origin_facts(spec, first, outcomes)
     said = {name: values.mean(axis=0) for name, values in rows.scores.items()}
     images = {**pictures(resolved(spec, first), first, rows.ids, rows.targets, said), "origins": origins}
@@ -151,83 +151,6 @@ def _metrics(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> l
         resamples=min(2000, spec.resamples),
     )
     return [{"arm": arm, **row, "label": row["label"] or None} for row in table.iter_rows(named=True)]
-
-
-def _comparisons(spec: StudySpec, manifest: Manifest, rows: TestRows, primary: str) -> list[dict[str, Any]]:
-    task = manifest.card.task
-    names = [primary, *(name for name in SECONDARY if name != primary)]
-    others = [arm.name for arm in spec.arms if arm.name != spec.reference and arm.name in rows.scores]
-    entries: list[dict[str, Any]] = []
-    ranked = rankable_labels(rows.targets, rows.groups, task=task)
-    for metric in names:
-        found: list[Comparison] = []
-        for arm in others:
-            shared = [seed for seed in rows.seeds[arm] if seed in rows.seeds[spec.reference]]
-            pick_a = [rows.seeds[arm].index(seed) for seed in shared]
-            pick_b = [rows.seeds[spec.reference].index(seed) for seed in shared]
-            if not shared:
-                continue
-            found.append(
-                compare(
-                    rows.targets,
-                    rows.scores[arm][pick_a],
-                    rows.scores[spec.reference][pick_b],
-                    metric=metric,
-                    task=task,
-                    groups=rows.groups,
-                    thresholds_a=rows.thresholds[arm][pick_a],
-                    thresholds_b=rows.thresholds[spec.reference][pick_b],
-                    probabilities_a=rows.probabilities[arm][pick_a],
-                    probabilities_b=rows.probabilities[spec.reference][pick_b],
-                    labels=ranked,
-                    # Out-of-fold rows: the seeds of a case are averaged before the pairing.
-                    combine="metric" if spec.folds is None else "scores",
-                    claim="recipe" if len(spec.seeds) > 1 else "weights",
-                    resamples=spec.resamples,
-                )
-            )
-        corrected = iter(holm([c.p for c in found if c.p is not None]))
-        for arm, one in zip(others, found, strict=False):
-            entries.append(
-                {
-                    "arm": arm,
-                    "reference": spec.reference,
-                    "metric": metric,
-                    "primary": metric == primary,
-                    "effect": one.effect,
-                    "low": one.low,
-                    "high": one.high,
-                    "p": one.p,
-                    "p_holm": None if one.p is None else float(next(corrected)),
-                    "probability_better": one.probability_better,
-                    "n": one.n,
-                    "groups": one.groups,
-                    "positives": one.positives,
-                    "seeds": one.seeds,
-                    "note": "; ".join(text for text in (one.note, _left_out(manifest, ranked)) if text),
-                }
-            )
-    return entries
-
-
-def rankable_labels(targets: Float[np.ndarray, "N K"], groups: np.ndarray, *, task: Task) -> list[int] | None:
-    """Return the labels that arms are compared on: of a multilabel task, those with enough positive patients.
-
-    One finding with three positive patients would forbid a verdict on all the others; it is reported by itself instead.
-    None is the metric's own overall value.
-    """
-    if task != "multilabel":
-        return None
-    counts = [len(np.unique(groups[targets[:, k] == 1])) for k in range(targets.shape[1])]
-    enough = [k for k, count in enumerate(counts) if count >= MIN_POSITIVES]
-    return enough if 0 < len(enough) < len(counts) else None
-
-
-def _left_out(manifest: Manifest, ranked: list[int] | None) -> str:
-    if ranked is None:
-        return ""
-    names = ", ".join(name for k, name in enumerate(manifest.card.classes) if k not in ranked)
-    return f"mean over {len(ranked)} labels; left out, with fewer than {MIN_POSITIVES} positive patients: {names}"
 
 
 def _curves(spec: StudySpec, manifest: Manifest, rows: TestRows, arm: str) -> list[dict[str, Any]]:

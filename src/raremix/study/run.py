@@ -17,7 +17,8 @@ from raremix.evaluate.compare import MIN_SEEDS
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
-from raremix.study.arm_images import Workshop, generators_left, with_images
+from raremix.study.arm_images import Workshop, check_place, generators_left, with_images
+from raremix.study.comparisons import rankable_labels
 from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.fitted import check_fitted
 from raremix.study.job import Job, make_job
@@ -25,7 +26,7 @@ from raremix.study.jobs import run_job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome
 from raremix.study.prepare import Prepared, of_arm, prepare
-from raremix.study.record import gather, rankable_labels, write_record
+from raremix.study.record import gather, write_record
 from raremix.study.spec import StudySpec
 from raremix.study.stages import forget_stages
 from raremix.study.tasks import check_recipe
@@ -89,8 +90,9 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
     folder = runs / spec.name
     folds: list[int | None] = [None] if spec.folds is None else list(range(spec.folds))
     prepared = {fold: prepare(spec, cache=cache, fold=fold, progress=progress) for fold in folds}
-    for arm in spec.arms:
-        for part in prepared.values():
+    for part in prepared.values():
+        check_place(spec, part, folder)
+        for arm in spec.arms:
             check_recipe(spec, arm, part)
     jobs = tuple(
         make_job(spec, prepared[fold], arm=arm, seed=seed, fold=fold)
@@ -314,6 +316,8 @@ def refuse_foreign_fits(spec: StudySpec, plan: StudyPlan, outcomes: Mapping[Job,
         HeldOutError: naming what was fitted, and on which rows.
     """
     for job, outcome in outcomes.items():
+        if spec.arm(job.arm).images is not None and job.arm not in plan.prepared[job.fold].arms:
+            continue  # its rows could not be made again; what it was trained on is in its result
         manifest = of_arm(plan.prepared[job.fold], spec.arm(job.arm)).manifest
         check_fitted(outcome.facts.get("fitted_on", {}), manifest, where=str(outcome.folder))
 

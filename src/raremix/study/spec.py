@@ -296,6 +296,11 @@ def _check_generators(spec: StudySpec) -> None:
     names = [table.name for table in spec.generators]
     asked = {str(path) for arm in spec.arms for path in translators_in(arm.mix)}
     for arm in spec.arms:
+        if arm.imbalance is not None and any(str(path) in names for path in translators_in(arm.mix)):
+            raise ConfigError(
+                f"arm.{arm.name}: a translator that the study fits knows the images that imbalance takes away; make "
+                "[data] imbalanced instead"
+            )
         if arm.images is not None and arm.images.name == "generated":
             if arm.images.generator not in names:
                 raise UnknownNameError(f"generator of arm {arm.name}", arm.images.generator, names)

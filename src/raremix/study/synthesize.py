@@ -231,7 +231,10 @@ def _write_manifest(manifest: Manifest, rows: list[dict[str, Any]], *, output: P
     classes = manifest.card.classes
     root = Path(os.path.commonpath([manifest.root.resolve(), output.resolve()]))
     ahead, mine = manifest.root.resolve().relative_to(root), output.resolve().relative_to(root)
-    frame = manifest.frame.with_columns(pl.format("{}{}", pl.lit(_prefix(ahead)), pl.col("path")).alias("path"))
+    frame = manifest.frame.with_columns(
+        pl.format("{}{}", pl.lit(_prefix(ahead)), pl.col("path")).alias("path"),
+        pl.Series("recipe", [_moved(text, _prefix(ahead)) for text in manifest.frame["recipe"]], dtype=pl.Utf8),
+    )
     # A row keeps its id when more of another class are made.
     base = int(manifest.ids.max()) + 1
     seed = int(recipe["seed"])
@@ -265,6 +268,17 @@ def _write_manifest(manifest: Manifest, rows: list[dict[str, Any]], *, output: P
         mask_root=manifest.folder_of("mask") if "mask" in frame.columns else None,
     )
     return unnamed_groups(whole).write(output / "manifest.parquet")
+
+
+def _moved(recipe: str | None, prefix: str) -> str | None:
+    """Return a recipe whose path to what the generator was fitted on starts from a folder further up."""
+    try:
+        facts = json.loads(recipe or "")
+    except ValueError:
+        return recipe
+    if not prefix or not isinstance(facts, dict) or not isinstance(facts.get("fitted_on"), str):
+        return recipe
+    return json.dumps({**facts, "fitted_on": prefix + facts["fitted_on"]})
 
 
 def _prefix(path: Path) -> str:

@@ -125,7 +125,7 @@ def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
     """
     manifest, model = of_arm(prepared, arm).manifest, spec.model_of(arm)
     check_labels(manifest)
-    check_extra(arm, prepared)
+    check_extra(arm, prepared, generators=spec.generators)
     counts, known = label_counts(manifest)
     if model.head.name == "text" and model.head.vectors is not None:
         read_label_vectors(model.head.vectors, manifest.card.classes, names=model.head.names)

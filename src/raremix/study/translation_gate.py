@@ -1,7 +1,9 @@
 """Whether a translator's changes are about the class, asked of a classifier that did not train it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +77,7 @@ def judge_translations(
     *,
     split: str = "validation",
     seed: int = 0,
+    drawing: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Towards]:
     """Translate held-out images to every class, and ask a classifier what it sees.
@@ -84,7 +87,8 @@ def judge_translations(
         classifier: folder of a classifier that was trained on real images, and did not train the translator.
         prepared: the data.
         split: whose images; never those that either was trained on.
-        seed: of the styles, and which images, where there are many.
+        seed: of the styles, and which images: one of each patient, and at most 256.
+        drawing: settings of drawing, as `raremix.study.generator_use.drawn_with` takes them.
         progress: called as images are translated.
 
     Raises:
@@ -96,14 +100,17 @@ def judge_translations(
     manifest, classes = prepared.manifest, prepared.manifest.card.classes
     if split not in {"validation", "test"}:
         raise GuardError(f"split {split}: the translator knows its training images; take validation or test")
-    drawer, card = open_translator(generator)
+    drawer, card = open_translator(generator, drawing=drawing)
     refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     refuse_leaking(generator, manifest, what=f"the generator {generator}")
     model, facts = load_classifier(classifier)
     refuse_other_classes(facts, manifest)
     ids = manifest.rows_of(split)
     refuse_seen(classifier, manifest, ids)
-    ids = np.sort(rng(seed, "sample", 11).permutation(ids)[:MOST])
+    # One image of each patient: several are no independent witnesses.
+    drawn = rng(seed, "sample", 11).permutation(ids)
+    patients = manifest.frame["group"].gather(manifest.positions(drawn)).to_numpy().astype(str)
+    ids = np.sort(drawn[np.sort(np.unique(patients, return_index=True)[1])][:MOST])
     labels = manifest.targets(ids).argmax(axis=1)
     device = drawing_device()
     model.eval().to(device)
