@@ -3,7 +3,7 @@
 raremix study studies/retinamnist_28_cpu.toml      # ... and the others
 python studies/tables.py runs/[hknpr]*_cpu
 python studies/tables.py runs/mixers_*_cpu --page mixers
-python studies/tables.py runs/spmix_*_cpu runs/dwml_*_cpu --page long_tails
+python studies/tables.py runs/spmix_*_cpu --page long_tails
 python studies/tables.py runs/varimix_*_cpu runs/genmix_*_cpu runs/cxr_*_cpu --page generated
 """
 
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 PAGES = {
     "results": "Results on real images",
     "mixers": "Every mixer, at one budget",
-    "long_tails": "Long tails and many labels, at one budget",
+    "long_tails": "Long tails, at one budget",
     "generated": "What generated images were worth, at one budget",
 }
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1")
