@@ -12,7 +12,7 @@ from raremix.data.joined import JoinedImages
 
 
 def entry(place: Path, *, seed: int, size: int = 16) -> ImageCache:
-    manifest: Manifest = Phantom(images=6, size=16, classes=2, seed=seed, images_per_group=1.0).load(cache=place)
+    manifest: Manifest = Phantom(images=40, size=28, classes=2, imbalance_ratio=2.0, seed=seed).load(cache=place)
     return build_cache(manifest, size=size, channels=1, root=place)
 
 
