@@ -11,6 +11,9 @@ from raremix.report.figures.panels import Frame, Panel
 from raremix.report.parts import Added
 from raremix.report.record import Arm, Metric, Record
 
+LEGEND = 15.0
+"""Height of a line of the legend, which stands above the curves."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Series:
@@ -85,13 +88,17 @@ def _panel(
         x=svg.scale([0.0, *across], count=5, pad=0.02),
         y=svg.scale(heights, count=5),
         width=500.0,
-        height=300.0,
+        height=300.0 + LEGEND * len(lines),
         left=46.0,
+        top=10.0 + LEGEND * len(lines),
     )
     parts = frame.axes(name, notation.metric_name(metric))
     parts += [] if reference is None else _reference(frame, reference)
-    for line in lines:
+    for number, line in enumerate(lines):
         parts += _line(frame, line)
+        down = 8.0 + LEGEND * number
+        parts.append(svg.mark(line.slot, x=frame.left + 5, y=down))
+        parts.append(svg.text_at(frame.left + 14, down + 3.5, line.name, anchor="start"))
     told = "; ".join(f"{line.name}: " + ", ".join(_said(x, m) for x, m in line.points) for line in lines)
     drawn = svg.drawing(
         *parts,
@@ -145,8 +152,6 @@ def _line(frame: Frame, line: _Series) -> list[Markup]:
     curve = svg.path(place for place, _, _ in points)
     parts.append(svg.node("path", svg.node("title", line.name), d=curve, class_=f"curve {colour}"))
     parts += [svg.mark(line.slot, x=place[0], y=place[1]) for place, _, _ in points]
-    (last_x, last_y), _, _ = points[-1]
-    parts.append(svg.text_at(last_x - 4, last_y - 9, line.name, anchor="end", class_="name"))
     return parts
 
 
