@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -19,3 +20,33 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real test images are not at {path}")
     return path
+
+
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fsync: for tests that ask what is written, not whether it lasts."""
+    # Imported here: the package must not be decorated before the generator above is in place.
+    from tests.core.faults import CountingDisk
+
+    from raremix.core import files
+
+    monkeypatch.setattr(files, "DISK", CountingDisk())
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process; returns exit code, standard output, standard error."""
+    from raremix import cli
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["raremix", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call

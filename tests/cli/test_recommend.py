@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raremix import cli
 from raremix.study import survey
 from raremix.study.step_time import RunTime
 
@@ -18,25 +17,12 @@ TINY = [f"--set=data.{text}" for text in ("images=60", "classes=2", "imbalance_r
 CHEAP = ["--set", "train.steps=2", "--set", "train.batch_size=4", "--set", "train.validations=1"]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line in this process; returns exit code, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are not timed: what they would take is given."""
     monkeypatch.setattr(survey, "time_step", lambda size, network, channels, *, fixed: 1e-6 * size**2)
     monkeypatch.setattr(survey, "time_run", lambda network, channels: RunTime())
     monkeypatch.setattr(survey, "time_scoring", lambda size, network, channels: 3e-7 * size**2)
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["raremix", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def test_recommend_writes_a_study_and_says_what_to_type_next(run: Run, tmp_path: Path) -> None:

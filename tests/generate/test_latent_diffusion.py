@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.core.faults import CountingDisk
 from tests.generate.toys import FORM, METHODS, SPEC, run, same, write_tiny_pipeline
 from torch import Tensor, nn
 
@@ -26,15 +25,11 @@ from raremix.generate.latent_training import LatentTraining
 from raremix.generate.latent_weights import find_weights, read_parts, weights_hash
 from raremix.train.checkpoint import unwrap
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 SMALL: Any = METHODS["latent_diffusion"]
 WORDS = {"modality": "medical", "data": "toy"}
 CLASSES = ("common", "rare")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.core.faults import CountingDisk
 from tests.generate.test_latent_diffusion import batch, drawn_by, pipeline_at, state
 from tests.generate.toys import FORM, SPEC, run, same, write_tiny_pipeline
 from torch import nn
 
-from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Trainable
 from raremix.generate import Form, GeneratorMethod, TextualInversion, WordedMethod, export
@@ -22,14 +20,10 @@ from raremix.generate.latent_diffusion import parts_of
 from raremix.generate.latent_weights import read_parts
 from raremix.generate.tokens import Rows, check_tokens, embeddings_of, spelled
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 WORDS = {"modality": "medical", "data": "toy"}
 CLASSES = ("common", "Rare_lesion")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
 
 
 @pytest.fixture(scope="module")

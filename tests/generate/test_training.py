@@ -7,21 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.core.faults import CountingDisk
 from tests.generate.toys import FORM, METHODS, SPEC, feed, run, same
 
-from raremix.core import files
 from raremix.core.errors import ConfigError, RunError
 from raremix.core.protocols import Trainable
 from raremix.generate import DCGAN, GENERATORS, GeneratorMethod
 from raremix.generate.pairs import ClassPairs
 from raremix.train import checkpoint
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 @pytest.mark.parametrize("name", METHODS)

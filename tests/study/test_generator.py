@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from tests.core.faults import CountingDisk
 
-from raremix import cli
 from raremix.config import override
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, HeldOutError, ResumeError, StoppedError, UnknownNameError
@@ -36,6 +35,8 @@ from raremix.study.run import plan_study
 from raremix.study.spec import parse_study
 from raremix.study.synthesize import plan_synthesis, synthesize
 from raremix.train.feed import to_float
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = {
@@ -64,12 +65,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(place: Path) -> Prepared:
     return prepare(spec("dcgan").data, cache=place / "cache")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
 
 
 # Fitting
@@ -366,24 +361,6 @@ def test_a_study_reads_what_was_made_and_refuses_another_split(place: Path, prep
 
 
 # The command line
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line in this process; returns exit code, standard output, standard error."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["raremix", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def test_verbs_say_what_they_did_and_what_comes_next(

@@ -11,7 +11,6 @@ import pytest
 import torch
 from tests.core.faults import CountingDisk
 
-from raremix import cli
 from raremix.core import files
 from raremix.core.errors import ConfigError, ResumeError, StoppedError, UnknownNameError
 from raremix.data.manifest import Manifest
@@ -24,6 +23,8 @@ from raremix.study.generator_use import drawing_of, drawn_with, open_generator, 
 from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.synthesize import synthesize
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = ["generator.width=8", "generator.layers=1", "generator.dropout=0", "generator.num_inference_steps=2"]
@@ -50,12 +51,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(place: Path) -> Prepared:
     return prepare(spec().data, cache=place / "cache")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
 
 
 def test_names_are_those_of_the_phantoms(prepared: Prepared) -> None:
@@ -216,24 +211,6 @@ def test_a_synthesis_that_was_cut_goes_on(place: Path, prepared: Prepared, tmp_p
 
 
 # The command line
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line in this process; returns exit code, standard output, standard error."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["raremix", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def test_the_same_verbs(place: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:

@@ -27,6 +27,8 @@ from raremix.study.generator_spec import fitted_ids, read_generator, told
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.synthesize import synthesize
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = ["generator.width=8", "generator.text_width=32", "generator.autoencoder_width=8", "generator.dropout=0"]
 FEW = ["generator.num_inference_steps=2"]
@@ -61,12 +63,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(place: Path) -> Prepared:
     return prepare(scratch().data, cache=place / "cache")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
 
 
 def test_from_scratch_it_is_a_generator_like_any_other(place: Path, prepared: Prepared) -> None:

@@ -23,6 +23,8 @@ from raremix.study.generator_use import drawn_with, open_generator
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.synthesize import synthesize
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = ["generator.latent=4", "generator.style=4", "generator.channel_max=4"]
 # A penalty at every second step, and augmentation that moves: what a resumed run could get wrong.
@@ -50,12 +52,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(place: Path) -> Prepared:
     return prepare(spec().data, cache=place / "cache")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
 
 
 def test_the_average_follows_the_batch_unless_it_is_told() -> None:

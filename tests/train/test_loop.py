@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.core.faults import CountingDisk
 from tests.train.toys import SPEC, Toy, Traced
 from torch import Tensor, nn
 
@@ -22,11 +21,7 @@ from raremix.train.loop import _moments
 from raremix.train.schedule import rate_factor
 from raremix.train.spec import make_fabric, resolve_precision
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is computed."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def simple(toy: Toy, task: Any, folder: Path, **settings: Any) -> Any:

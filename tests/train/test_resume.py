@@ -13,7 +13,6 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
-from tests.core.faults import CountingDisk
 from tests.killer import Killer
 from tests.train.toys import SPEC, Toy
 
@@ -28,16 +27,10 @@ TOYS = {
 }
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
-
-
 # R2, R3
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize("name", TOYS)
 def test_from_every_step_of_three_epochs(name: str, tmp_path: Path) -> None:
     toy = TOYS[name]
@@ -53,7 +46,7 @@ def test_from_every_step_of_three_epochs(name: str, tmp_path: Path) -> None:
         assert rest.state() == whole.state(), step
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize(
     "stops",
     [(EPOCH - 1, EPOCH, EPOCH + 1), (EPOCH + 1, EPOCH + 2), (5, 6, 7), (1, 2, 3, 4), (2 * EPOCH, 2 * EPOCH + 1, 11)],
@@ -69,7 +62,7 @@ def test_resumed_again_and_again(stops: tuple[int, ...], tmp_path: Path) -> None
     assert last.state() == whole.state()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_stopped_at_the_very_end(tmp_path: Path) -> None:
     whole = TOYS["mixup"].run(tmp_path / "whole")
     TOYS["mixup"].run(tmp_path / "cut", stop_at=12)
@@ -80,7 +73,7 @@ def test_stopped_at_the_very_end(tmp_path: Path) -> None:
     assert TOYS["mixup"].run(tmp_path / "cut").state() == whole.state()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_killed_after_steps_that_no_checkpoint_knows(tmp_path: Path) -> None:
     """What was logged after the last checkpoint is logged once, not twice."""
     toy = Toy(metric="auroc")
@@ -94,7 +87,7 @@ def test_killed_after_steps_that_no_checkpoint_knows(tmp_path: Path) -> None:
     assert toy.run(tmp_path / "cut").state() == whole.state()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [
@@ -129,7 +122,7 @@ def test_every_kind_of_optimiser(optimizer: Any, options: dict[str, Any], tmp_pa
     assert toy.run(tmp_path / "cut").state() == whole.state()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -152,7 +145,7 @@ def test_under_every_setting(changes: dict[str, Any], tmp_path: Path) -> None:
     assert cut.state() == whole.state()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize(("channels", "bits"), [(1, 8), (2, 8), (4, 8), (1, 16), (3, 16)])
 def test_any_channels_and_depth(channels: int, bits: int, tmp_path: Path) -> None:
     toy = Toy(channels=channels, bits=bits, mixer="cutmix", spec=replace(SPEC, steps=6))
@@ -161,7 +154,7 @@ def test_any_channels_and_depth(channels: int, bits: int, tmp_path: Path) -> Non
     assert toy.run(tmp_path / "cut").state() == whole.state()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_the_scale_of_half_precision_is_part_of_the_state(tmp_path: Path) -> None:
     """It adapts while a run goes on; a CPU has none of its own accord, so one is given to it."""
 
@@ -180,7 +173,7 @@ def test_the_scale_of_half_precision_is_part_of_the_state(tmp_path: Path) -> Non
 # R7
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_other_threads_are_named_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy()
     toy.run(tmp_path, stop_at=3)
@@ -198,7 +191,7 @@ def test_other_threads_are_named_and_remembered(tmp_path: Path, monkeypatch: pyt
     assert [note.split(":")[0] for note in result.notes] == ["resumed-inexact at step 3", "resumed-inexact at step 6"]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -215,7 +208,7 @@ def test_another_precision_or_layout_is_named(changes: dict[str, Any], words: st
     assert words in ran.result.notes[0]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize("key", ["torch", "numpy", "capability", "machine"])
 def test_another_machine_or_library_is_named(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Toy().run(tmp_path, stop_at=3)
@@ -225,7 +218,7 @@ def test_another_machine_or_library_is_named(key: str, tmp_path: Path, monkeypat
         Toy().run(tmp_path)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_other_data_or_settings_are_refused(tmp_path: Path) -> None:
     Toy(identity="these data").run(tmp_path, stop_at=3)
     before = sorted(tmp_path.rglob("*"))
@@ -237,7 +230,7 @@ def test_other_data_or_settings_are_refused(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_an_undisturbed_run_is_exact(tmp_path: Path) -> None:
     Toy().run(tmp_path, stop_at=5)
     result = Toy().run(tmp_path).result
@@ -249,7 +242,7 @@ def test_an_undisturbed_run_is_exact(tmp_path: Path) -> None:
 # R9
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_fsync")
 def test_a_seed_does_not_know_of_others(tmp_path: Path) -> None:
     alone = Toy(seed=3).run(tmp_path / "alone").state()
     for seed in (2, 3, 4):
