@@ -1,4 +1,4 @@
-"""Memory that is taken again: never while anything still refers to it."""
+"""Memory that is taken again, never while anything still refers to it; and pixels, the same whatever way is taken."""
 
 import gc
 
@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from raremix.core import pixels
-from raremix.core.pixels import LARGE_BLOCK, LONG_ROW, all_rows, blend_by_mask, empty_rows, take_rows
+from raremix.core.pixels import (
+    LARGE_BLOCK,
+    LONG_ROW,
+    all_rows,
+    blend_by_mask,
+    empty_rows,
+    inside_boxes,
+    take_rows,
+)
 
 LIKE = torch.rand(1, 3, 64, 64)
 ROWS = LARGE_BLOCK // (3 * 64 * 64 * 4) + 1
@@ -106,3 +114,14 @@ def test_masks_blend_long_and_short_rows_alike(side: int, dtype: torch.dtype, la
     assert all(torch.equal(value, copy) for value, copy in zip((images, pool, mask), before, strict=True))
     needs_grad = mask.requires_grad_()
     torch.testing.assert_close(blend_by_mask(images, pool, own=own, partner=partner, mask=needs_grad).detach(), mixed)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (4, 9), (9, 4), (70, 70), (3, 80)])
+def test_boxes_are_drawn_where_their_edges_say(height: int, width: int) -> None:
+    edges = torch.tensor([[0, 1, 2, 1], [1, 0, 3, 1], [height, 2, 2, 3], [2, width, 3, 2]], dtype=torch.int32)
+    inside = inside_boxes(edges, height=height, width=width, device=torch.device("cpu"))
+    assert inside.shape == (4, 1, height, width)
+    for drawn, (top, left, bottom, right) in zip(inside[:, 0], edges.T.tolist(), strict=True):
+        expected = torch.zeros(height, width)
+        expected[top:bottom, left:right] = 1
+        assert torch.equal(drawn, expected)

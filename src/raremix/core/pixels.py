@@ -173,18 +173,23 @@ def inside_boxes(
         height, width: size of the image in pixels.
         device: where the map is made.
     """
-    top, left, bottom, right = boxes.numpy()
-    rows = torch.from_numpy(_spans(top, bottom, height)[:, None, :, None])
-    columns = torch.from_numpy(_spans(left, right, width)[:, None, None, :])
+    first, last = boxes.numpy().reshape(2, 2, -1)
+    if height == width:  # both sides in one look-up
+        down, across = _spans(first, last, height)
+    else:
+        down, across = (_spans(first[i], last[i], side) for i, side in enumerate((height, width)))
+    rows, columns = torch.from_numpy(down[:, None, :, None]), torch.from_numpy(across[:, None, None, :])
+    if device.type == "cpu":
+        return rows * columns
     return rows.to(device, non_blocking=True) * columns.to(device, non_blocking=True)
 
 
-def _spans(first: Int[np.ndarray, " R"], last: Int[np.ndarray, " R"], length: int) -> Float[np.ndarray, "R {length}"]:
+def _spans(first: Int[np.ndarray, "*R"], last: Int[np.ndarray, "*R"], length: int) -> Float[np.ndarray, "*R {length}"]:
     """Return rows that are 1 from `first` to before `last`, and 0 elsewhere."""
     if length <= SHORT_SIDE:
-        return _all_spans(length)[first * (length + 1) + last]
+        return _all_spans(length).take(first * (length + 1) + last, axis=0)
     places = np.arange(length, dtype=np.int32)
-    return ((places >= first[:, None]) & (places < last[:, None])).astype(np.float32)
+    return ((places >= first[..., None]) & (places < last[..., None])).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -208,9 +213,11 @@ def empty_rows(rows: int, *, like: Float[Tensor, "B C H W"]) -> Float[Tensor, "R
     Large blocks on the CPU are taken again once nothing refers to them, neither a tensor, nor a view, nor autograd; at
     most two of a size are kept.
     """
-    _, C, H, W = like.shape
+    B, C, H, W = like.shape
     nbytes = rows * C * H * W * like.element_size()
     if like.device.type != "cpu" or nbytes < LARGE_BLOCK:
+        if rows == B and like.is_contiguous():
+            return torch.empty_like(like)
         return torch.empty((rows, C, H, W), dtype=like.dtype, device=like.device, memory_format=_memory_format(like))
     flat = torch.from_numpy(_lease(nbytes)).view(like.dtype)
     if _memory_format(like) == torch.channels_last:

@@ -97,8 +97,10 @@ def dense_targets(
         raise TargetError(
             "integer targets need num_classes: build the mixer with num_classes=K, or pass (B, K) targets"
         )
+    is_plain = targets.device.type == "cpu" and targets.dtype == torch.int64  # each conversion costs microseconds
     try:
-        return _identity(num_classes).index_select(0, targets.cpu().long()).to(targets.device)
+        rows = _identity(num_classes).index_select(0, targets if is_plain else targets.cpu().long())
+        return rows if is_plain else rows.to(targets.device)
     except IndexError as error:
         low, high = (int(bound) for bound in targets.aminmax())
         raise TargetError(f"targets hold classes {low} to {high}, but num_classes is {num_classes}") from error

@@ -135,9 +135,9 @@ class Boxes:
 
     def share(self) -> Float[Tensor, " R"]:
         """Return the share of its own pixels that each row keeps: pixels outside the box / pixels of the image."""
-        top, left, bottom, right = self.edges.numpy()
-        pixels = self.height * self.width
-        return torch.from_numpy(np.divide(pixels - (bottom - top) * (right - left), pixels, dtype=np.float32))
+        edges, pixels = self.edges.numpy(), self.height * self.width
+        height, width = edges[2:] - edges[:2]
+        return torch.from_numpy(np.divide(pixels - height * width, pixels, dtype=np.float32))
 
     def to_mask(self, *, device: torch.device | None = None) -> Float[Tensor, "R 1 H W"]:
         """Return the share that each pixel keeps of its own image: 0 inside the box, 1 outside."""
@@ -265,10 +265,12 @@ class MixPlan:
         return mixed
 
     def _is_plain(self, targets: Tensor, pool_targets: Tensor) -> bool:
-        values = (targets, pool_targets, self.weight)
-        is_float = all(value.dtype == torch.float32 and not value.requires_grad for value in values)
-        is_pair = self.partner_weight is None and self.others is None and self.policy == "interpolate"
-        return is_pair and is_float and all(value.device.type == "cpu" for value in values)
+        if self.partner_weight is not None or self.others is not None or self.policy != "interpolate":
+            return False
+        for value in (targets, pool_targets, self.weight):
+            if value.dtype != torch.float32 or value.requires_grad or value.device.type != "cpu":
+                return False
+        return True
 
     def _each(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         return iter(()) if self.others is None else self.others.each(device)
@@ -318,10 +320,13 @@ class MixPlan:
 
 
 def _mix_tables(targets: Tensor, pool_targets: Tensor, plan: MixPlan) -> Tensor | None:
-    """Blend targets on the CPU in few calls, which are what so small a table costs; None if any is NaN."""
-    own, partner = take_rows(targets, plan.own), pool_targets.index_select(0, plan.partner)
-    mixed = torch.lerp(partner, own, plan.weight[:, None])  # exact where a row is whole
-    return None if math.isnan(mixed.sum().item()) else mixed  # the sum is NaN if any value is
+    """Blend targets on the CPU with numpy, whose calls are what so small a table costs; None if any is NaN."""
+    own, kept = take_rows(targets, plan.own).numpy(), plan.weight.numpy()[:, None]
+    partner = pool_targets.numpy().take(plan.partner.numpy(), axis=0)
+    partner *= 1 - kept
+    mixed = own * kept  # exact where a row is whole
+    mixed += partner
+    return None if math.isnan(mixed.sum()) else torch.from_numpy(mixed)  # the sum is NaN if any value is
 
 
 def mix_targets(

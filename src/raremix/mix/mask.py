@@ -42,15 +42,17 @@ def random_boxes(share: Float[np.ndarray, " R"], *, height: int, width: int, rng
         1.0
     """
     centre, half = rng.random((2, share.size)), np.sqrt(0.25 - 0.25 * share)
-    edges = np.empty((4, share.size))
-    np.subtract(centre, half, out=edges[:2])
-    np.add(centre, half, out=edges[2:])
+    edges = centre + _SIDES_OF_CENTRE * half
     np.maximum(edges, 0.0, out=edges)
     np.minimum(edges, 1.0, out=edges)
     edges *= _sides(height, width)
-    return Boxes(edges=torch.from_numpy(np.rint(edges, out=edges).astype(np.int32)), height=height, width=width)
+    edges = np.rint(edges, out=edges).astype(np.int32).reshape(4, -1)
+    return Boxes(edges=torch.from_numpy(edges), height=height, width=width)
+
+
+_SIDES_OF_CENTRE = np.array([-1.0, 1.0])[:, None, None]
 
 
 @lru_cache(maxsize=64)
-def _sides(height: int, width: int) -> Float[np.ndarray, "4 1"]:
-    return np.array([[height], [width], [height], [width]], dtype=np.float64)
+def _sides(height: int, width: int) -> Float[np.ndarray, "2 1"]:
+    return np.array([[height], [width]], dtype=np.float64)
