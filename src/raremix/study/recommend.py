@@ -132,14 +132,9 @@ def make_plan(
     known = registered(f)
     against = {arm.name: speaks_against(arm, f, rules, known=known) for arm in rules.arms}
 
-    def arms_of(shape: Shape) -> tuple[str, ...]:
-        return tuple(
-            arm.name for arm in rules.arms if not arm.is_offered and _too_often(arm, f, shape, rules, against) is None
-        )
-
     shape = shape_of(f, rules)
-    shape = replace(shape, arms=arms_of(shape))
-    shape, cuts = fit_to_limit(f, shape, rules, minutes=minutes, arms=arms_of)
+    shape = replace(shape, arms=asked_arms(f, shape, rules))
+    shape, cuts = fit_to_limit(f, shape, rules, minutes=minutes, arms=lambda shape: asked_arms(f, shape, rules))
     reasons = {arm.name: _too_often(arm, f, shape, rules, against) for arm in rules.arms}
     left_out = {name: one.text for name, one in reasons.items() if one is not None and one.is_asked}
     left_out = {name: text for name, text in left_out.items() if not rules.arm(name).is_offered}
@@ -175,6 +170,21 @@ def make_plan(
         decidable=None if difference is None else (closed, difference),
         note=evidence.notes[closed],
         study=study,
+    )
+
+
+def asked_arms(f: Fingerprint, shape: Shape, rules: Rules) -> tuple[str, ...]:
+    """Return the names of the arms that the rules ask for and that this version can run, without the offered ones.
+
+    Args:
+        f: the fingerprint.
+        shape: its numbers; steps and batch say how often rare images repeat.
+        rules: the table of rules.
+    """
+    known = registered(f)
+    against = {arm.name: speaks_against(arm, f, rules, known=known) for arm in rules.arms}
+    return tuple(
+        arm.name for arm in rules.arms if not arm.is_offered and _too_often(arm, f, shape, rules, against) is None
     )
 
 
