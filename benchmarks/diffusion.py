@@ -111,21 +111,21 @@ def training(size: int, options: argparse.Namespace) -> dict[str, Any]:
         "ratio": statistics.median(ratios),
         "smallest": min(ratios),
         "largest": max(ratios),
-        "precision": resolve_precision(spec.train),
+        "precision": resolve_precision(spec.table.train),
     }
 
 
 def our_steps(spec: Any, prepared: Any, folder: Path) -> list[float]:
     """Return seconds per step of the real loop, the first ones left out."""
     form, ids = form_of(spec, prepared), fitted_ids(prepared)
-    networks = spec.method.networks(form, seed=0)
+    networks = spec.table.method.networks(form, seed=0)
     moments: list[float] = []
-    fabric = make_fabric(spec.train)
+    fabric = make_fabric(spec.table.train)
     now = clock(fabric.device)
     fit(
-        spec.method.training(networks, form, seed=0),
+        spec.table.method.training(networks, form, seed=0),
         make_feed(spec, prepared, ids),
-        spec=spec.train,
+        spec=spec.table.train,
         fabric=fabric,
         folder=folder,
         identity="benchmark",
@@ -140,7 +140,7 @@ def bare_steps(spec: Any, prepared: Any) -> list[float]:
     from diffusers.training_utils import EMAModel
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    form, method = form_of(spec, prepared), spec.method
+    form, method = form_of(spec, prepared), spec.table.method
     assert isinstance(method, Diffusion)
     network = image_network(
         side=form.side, channels=form.channels, width=method.width, layers=method.layers, dropout=method.dropout
@@ -153,8 +153,8 @@ def bare_steps(spec: Any, prepared: Any) -> list[float]:
     given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
     images = form.enter(given.images).to(device, memory_format=torch.channels_last)
     classes = given.targets.argmax(dim=1).to(device)
-    bf16, seconds, now = resolve_precision(spec.train) == "bf16", [], clock(device)
-    for _ in range(spec.train.steps):
+    bf16, seconds, now = resolve_precision(spec.table.train) == "bf16", [], clock(device)
+    for _ in range(spec.table.train.steps):
         started = now()
         noise = torch.randn_like(images)
         times = torch.randint(0, 1000, (len(images),), device=device)

@@ -106,7 +106,7 @@ def training(size: int, precision: str, layout: str, options: argparse.Namespace
         "size": size,
         "batch": batch,
         "width": options.width,
-        "precision": resolve_precision(spec.train),
+        "precision": resolve_precision(spec.table.train),
         "layout": layout,
         "bare_ms": 1e3 * statistics.median(bare) / CYCLE,
         "raremix_ms": 1e3 * statistics.median(ours) / CYCLE,
@@ -122,12 +122,12 @@ def our_cycle(spec: Any, prepared: Any, folder: Path) -> float:
     """Return the seconds of sixteen steps of the real loop; the first one is left out."""
     form, ids = form_of(spec, prepared), fitted_ids(prepared)
     moments: list[float] = []
-    fabric = make_fabric(spec.train)
-    now = clock(fabric.device)
+    fabric = make_fabric(spec.table.train)
+    now, method = clock(fabric.device), spec.table.method
     fit(
-        spec.method.training(spec.method.networks(form, seed=0), form, seed=0, extras={"steps": spec.train.steps}),
+        method.training(method.networks(form, seed=0), form, seed=0, extras={"steps": spec.table.train.steps}),
         make_feed(spec, prepared, ids),
-        spec=spec.train,
+        spec=spec.table.train,
         fabric=fabric,
         folder=folder,
         identity="benchmark",
@@ -210,8 +210,8 @@ class Bare:
 def make_bare(spec: Any, prepared: Any) -> Bare:
     """Build networks, optimisers and the one batch."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    form, method = form_of(spec, prepared), spec.method
-    layout = torch.channels_last if spec.train.channels_last else torch.contiguous_format
+    form, method = form_of(spec, prepared), spec.table.method
+    layout = torch.channels_last if spec.table.train.channels_last else torch.contiguous_format
     networks = {n: m.to(device, memory_format=layout) for n, m in method.networks(form, seed=0).items()}
     mapping, synthesis, judge = networks.values()
     settings: dict[str, Any] = {"lr": 2e-3, "betas": (0.0, 0.99), "fused": True}
@@ -227,7 +227,7 @@ def make_bare(spec: Any, prepared: Any) -> Bare:
         form=form,
         method=method,
         convs=2 * form.side.bit_length() - 5,
-        bf16=resolve_precision(spec.train) == "bf16",
+        bf16=resolve_precision(spec.table.train) == "bf16",
         length=torch.zeros((), device=device),
     )
 

@@ -1,3 +1,4 @@
+import copy
 import errno
 import json
 import os
@@ -87,6 +88,17 @@ def test_selected_rows_keep_their_ids(toy: tuple[Manifest, np.ndarray], tmp_path
     whole = build_cache(manifest, **FORM, root=tmp_path / "c")
     with pytest.raises(ManifestError, match=r"no image with id \[10, -1\]"):
         whole.take(np.array([0, 10, -1]))
+
+
+def test_another_process_is_sent_where_it_lies(toy: tuple[Manifest, np.ndarray], tmp_path: Path) -> None:
+    """Copying asks the same of a value as sending it does."""
+    manifest, pixels = toy
+    chosen = manifest.select(manifest.ids[[2, 5, 7]])
+    cache = build_cache(chosen, **FORM, root=tmp_path / "c")
+    opened, sent = cache.__reduce__()
+    assert sum(part.nbytes for part in sent if isinstance(part, np.ndarray)) == cache.ids.nbytes, "no pixels are sent"
+    assert opened(*sent).folder == cache.folder
+    np.testing.assert_array_equal(copy.copy(cache).take(chosen.ids), pixels[[2, 5, 7]])
 
 
 def test_a_second_build_reads_no_file(toy: tuple[Manifest, np.ndarray], tmp_path: Path) -> None:

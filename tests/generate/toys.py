@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from raremix.core.errors import StoppedError
+from raremix.core.ranks import ALONE, Ranks
 from raremix.data.samplers import SAMPLERS
 from raremix.generate import DCGAN, Diffusion, Form, GeneratorMethod, LatentDiffusion, StarGAN, StyleGAN2
 from raremix.generate.pairs import ClassPairs
@@ -66,11 +67,12 @@ class Squares:
         return self.pixels[ids]
 
 
-def feed(method: GeneratorMethod, *, seed: int = 0, batch_size: int = SPEC.batch_size) -> Feed:
+def feed(method: GeneratorMethod, *, seed: int = 0, batch_size: int = SPEC.batch_size, ranks: Ranks = ALONE) -> Feed:
     pixels = np.random.default_rng(1).integers(0, 60, (ROWS, FORM.channels, FORM.size, FORM.size), dtype=np.uint8)
     pixels[1::2, :, 8:24, 8:24] += 180
     targets = np.eye(2)[np.arange(ROWS) % 2]
     common: dict[str, Any] = {"images": Squares(pixels), "ids": np.arange(ROWS), "targets": targets, "seed": seed}
+    common |= {"rank": ranks.rank, "ranks": ranks.count}
     pool = None
     if method.is_translator:
         pool = Feed(**common, sampler=ClassPairs(targets=targets, seed=seed), batch_size=2 * batch_size, stream=1)
@@ -89,7 +91,7 @@ def run(
     with suppress(StoppedError):
         return fit(
             method.training(method.networks(FORM, seed=0), FORM, seed=0, extras={"steps": spec.steps}),
-            feed(method),
+            feed(method, batch_size=spec.batch_size),
             spec=spec,
             fabric=_fabric(spec),
             folder=folder,

@@ -42,3 +42,19 @@ def test_one_rank_two_ranks_one_rank(tmp_path: Path) -> None:
     assert not last.result.exact
     assert [note.partition(":")[2].strip() for note in last.result.notes] == ["ranks: 1 -> 2", "ranks: 2 -> 1"]
     assert all("ranks: 1 -> 2" in one["warnings"][0] for one in said)
+
+
+@pytest.mark.slow
+def test_the_first_rank_validates_alone(tmp_path: Path) -> None:
+    """Without an average the trained network itself is scored, whose batch statistics no other rank waits for."""
+    toy = replace(TOY, norm=True, metric="mean", spec=replace(TOY.spec, devices=2, average=0.0, validations=2))
+    make_fabric(toy.spec).launch(partial(train, toy=toy, folder=tmp_path, stop_at=99))
+    said = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert all(set(one["steps"]) == set(map(str, range(12))) for one in said)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum("validation/mean" in str(entry) for entry in log) == 2
+    # What is logged is of all ranks, not of the first one's images.
+    both = [[float.fromhex(one["steps"][str(step)]["loss"]) for one in said] for step in range(12)]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses == pytest.approx([(a + b) / 2 for a, b in both])
+    assert losses != pytest.approx([a for a, _ in both])

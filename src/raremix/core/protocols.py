@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raremix.core.errors import DataError, TargetError
 from raremix.core.random import ambient_rng
+from raremix.core.ranks import Ranks
 from raremix.core.types import Batch, MixPlan, Progress, Streams
 
 
@@ -275,6 +276,21 @@ class Trainable(Protocol):
             step: number of the step.
             averaged: the moving averages, by the names of their modules; the modules themselves where none is kept.
         """
+        ...
+
+
+@runtime_checkable
+class RankedTrainable(Trainable, Protocol):
+    """A trainable that several ranks train without a wrapper around its modules, a generator for example.
+
+    `DistributedDataParallel` hears of a module's calls, and expects one backward pass for each. A generator calls one
+    network for another's loss, twice before a backward pass, or for a gradient by pixels; so the loop takes the mean of
+    the phase's gradients over the ranks itself. After a step it does so with the modules' statistics.
+    """
+
+    @property
+    def ranks(self) -> Ranks:
+        """Which rank of how many this is; the same as the loop's."""
         ...
 
 

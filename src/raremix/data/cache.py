@@ -63,6 +63,10 @@ class ImageCache:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send another process where the entry lies, and not the images: it opens the entry, and verifies it."""
+        return _reopened, (self.folder, self.ids)
+
     @property
     def key(self) -> str:
         """Hash of the images that the entry holds, in order, and of how they were prepared."""
@@ -235,6 +239,10 @@ def _open(folder: Path, *, ids: Int[np.ndarray, " n"] | None, trusted: str | Non
         _map=mapped,
         _place=_places(own, without=list(failures)),
     )
+
+
+def _reopened(folder: Path, ids: Int[np.ndarray, " n"]) -> ImageCache:
+    return open_cache(folder, ids=ids)
 
 
 def _is_mended(folder: Path, manifest: Manifest) -> bool:

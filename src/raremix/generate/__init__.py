@@ -10,7 +10,8 @@ from raremix.generate.latent_export import export
 from raremix.generate.method import ClassTranslator, GeneratorMethod, ImageGenerator, WordedMethod
 from raremix.generate.registry import GENERATORS
 from raremix.generate.sampling import sample
-from raremix.generate.stargan import StarGAN, StarTranslator
+from raremix.generate.stargan import StarGAN
+from raremix.generate.stargan_drawing import StarTranslator
 from raremix.generate.stylegan2 import StyleDrawer, StyleGAN2
 from raremix.generate.textual_inversion import TextualInversion
 

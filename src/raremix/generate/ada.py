@@ -1,12 +1,14 @@
 """Adaptive augmentation: which changes of what the discriminator sees are drawn, and how often."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from raremix.core.ranks import ALONE, Ranks
 
 Change = Literal[
     "flip",
@@ -65,6 +67,7 @@ class Adaptation:
         strength: of noise; None: no row gets any.
         seed: of the noise.
         hole: centre of the hole as shares of the side, NaN where there is none; None: no row has one.
+        ranks: which rows of a larger batch these are: its noise is drawn for all of it.
     """
 
     warp: Float[Tensor, "B 2 3"]
@@ -75,6 +78,24 @@ class Adaptation:
     strength: Float[Tensor, " B"] | None
     seed: int
     hole: Float[Tensor, "B 2"] | None
+    ranks: Ranks = ALONE
+
+    def own(self, ranks: Ranks) -> "Adaptation":
+        """Return the changes of a rank's rows, of a batch that all ranks share."""
+        if ranks.count == 1:
+            return self
+        mine = ranks.rows(len(self.warp) // ranks.count)
+        return replace(
+            self,
+            warp=self.warp[mine],
+            is_moved=self.is_moved[mine],
+            is_warped=self.is_warped[mine],
+            color=None if self.color is None else self.color[mine],
+            bands=None if self.bands is None else self.bands[mine],
+            strength=None if self.strength is None else self.strength[mine],
+            hole=None if self.hole is None else self.hole[mine],
+            ranks=ranks,
+        )
 
 
 def kinds_of(names: tuple[str, ...], *, channels: int) -> frozenset[str]:

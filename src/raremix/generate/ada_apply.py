@@ -38,9 +38,8 @@ def adapt(images: Float[Tensor, "B C H W"], drawn: Adaptation) -> Float[Tensor, 
     if drawn.bands is not None:
         x = _filtered(x, drawn.bands.to(x))
     if drawn.strength is not None:
-        stream = torch.Generator(x.device).manual_seed(drawn.seed)
-        noise = torch.randn(x.shape, generator=stream, device=x.device, dtype=x.dtype)
-        x = x + noise * drawn.strength.to(x).view(-1, 1, 1, 1)
+        noise = drawn.ranks.normal(tuple(x.shape), seed=drawn.seed, device=x.device)
+        x = x + noise.to(x) * drawn.strength.to(x).view(-1, 1, 1, 1)
     return x if drawn.hole is None else x * ~_hole(drawn.hole.to(x.device), *x.shape[-2:])
 
 

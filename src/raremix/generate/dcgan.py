@@ -17,6 +17,7 @@ from torch.optim import Adam, Optimizer
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Trainable
 from raremix.core.random import rng, torch_seed
+from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
 from raremix.generate.adversarial import Game, discriminator_loss, generator_loss, gradient_penalty
 from raremix.generate.diff_augment import change, draw_changes
@@ -167,7 +168,19 @@ class DCGAN:
             name: Adam(networks[name].parameters(), lr=self.learning_rate, betas=(0.5, 0.999))
             for name in ("discriminator", "generator")
         }
-        return DCGANTraining(modules=networks, optimizers=optimizers, settings=self, form=form, seed=seed)
+        return DCGANTraining(
+            modules=networks,
+            optimizers=optimizers,
+            settings=self,
+            form=form,
+            seed=seed,
+            ranks=(extras or {}).get("ranks", ALONE),
+        )
+
+    @property
+    def drawer_class(self) -> type[Any]:
+        """The class of what draws."""
+        return NoiseDrawer
 
     def drawer(
         self, networks: Mapping[str, nn.Module], form: Form, *, extras: Mapping[str, Tensor] | None = None
@@ -186,6 +199,7 @@ class DCGANTraining:
     form: Form
     seed: int
     averaged: tuple[str, ...] = ("generator",)
+    ranks: Ranks = ALONE
 
     @property
     def memory(self) -> dict[str, Tensor]:
@@ -198,8 +212,8 @@ class DCGANTraining:
         settings, judge = self.settings, self.modules["discriminator"]
         number = ("discriminator", "generator").index(phase)
         classes, count = classes_of(batch.targets), len(batch.images)
-        draws = rng(self.seed, "latent", step, number).standard_normal((count, settings.latent))
-        latents = torch.from_numpy(draws.astype(np.float32)).to(batch.images.device)
+        draws = rng(self.seed, "latent", step, number).standard_normal((self.ranks.whole(count), settings.latent))
+        latents = torch.from_numpy(draws[self.ranks.rows(count)].astype(np.float32)).to(batch.images.device)
         if phase == "generator":
             logits = judge(self._seen(self.modules["generator"](latents, classes), step, 0), classes)
             return {"loss": generator_loss(logits, game=settings.game)}
@@ -219,7 +233,9 @@ class DCGANTraining:
     def _seen(self, images: Tensor, step: int, number: int) -> Tensor:
         if not self.settings.augment:
             return images
-        return change(images, draw_changes(len(images), rng=rng(self.seed, "augment", step, number, 0)))
+        count = len(images)
+        drawn = draw_changes(self.ranks.whole(count), rng=rng(self.seed, "augment", step, number, 0))
+        return change(images, drawn[self.ranks.rows(count)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,7 +252,9 @@ class NoiseDrawer:
     form: Form
     latent: int
 
-    drawing = ()
+    @staticmethod
+    def check_drawing() -> None:
+        """There is nothing to set."""
 
     @torch.no_grad()
     def generate(self, targets: Float[Tensor, "B K"], latents: Float[Tensor, "B z"]) -> Float[Tensor, "B C H W"]:

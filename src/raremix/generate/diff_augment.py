@@ -22,6 +22,10 @@ class Changes:
 
     draws: Float[Tensor, "B 7"]
 
+    def __getitem__(self, rows: slice) -> "Changes":
+        """Return the changes of some of the images."""
+        return Changes(draws=self.draws[rows])
+
 
 def draw_changes(count: int, *, rng: np.random.Generator) -> Changes:
     """Draw the changes of `count` images."""

@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Trainable
 from raremix.core.random import rng, torch_seed
+from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
 from raremix.generate.diffusion_augment import LABELS, apply_changed, draw_changed
 from raremix.generate.diffusion_drawing import DenoisingDrawer
@@ -168,7 +169,13 @@ class Diffusion:
             form=form,
             noise=cosine_noise(form.side, prediction=self.prediction),
             seed=seed,
+            ranks=(extras or {}).get("ranks", ALONE),
         )
+
+    @property
+    def drawer_class(self) -> type[Any]:
+        """The class of what draws."""
+        return PixelDrawer
 
     def drawer(
         self, networks: Mapping[str, nn.Module], form: Form, *, extras: Mapping[str, Tensor] | None = None
@@ -199,6 +206,7 @@ class DiffusionTraining:
     noise: Noise
     seed: int
     averaged: tuple[str, ...] = ("denoiser",)
+    ranks: Ranks = ALONE
 
     @property
     def memory(self) -> dict[str, Tensor]:
@@ -208,15 +216,18 @@ class DiffusionTraining:
     def loss(self, phase: str, batch: Batch, *, step: int) -> Mapping[str, Float[Tensor, ""]]:
         """Return the weighted loss, and the plain error."""
         settings, device, count = self.settings, batch.images.device, len(batch.images)
+        every, mine = self.ranks.whole(count), self.ranks.rows(count)
         draws = rng(self.seed, "latent", step, 0)
-        times = torch.from_numpy(spread_times(count, MOMENTS, rng=draws)).to(device)
-        hidden = torch.from_numpy(draws.random(count) < settings.hide).to(device)
+        times = torch.from_numpy(spread_times(every, MOMENTS, rng=draws)[mine]).to(device)
+        hidden = torch.from_numpy(draws.random(every)[mine] < settings.hide).to(device)
         classes = torch.where(hidden, self.form.classes, classes_of(batch.targets))
         images, told = self.form.enter(batch.images), None
         if settings.augment > 0:
-            changed = draw_changed(count, share=settings.augment, rng=rng(self.seed, "augment", step, 0, 0))
+            changed = draw_changed(every, share=settings.augment, rng=rng(self.seed, "augment", step, 0, 0))[mine]
             images, told = apply_changed(images, changed), changed.labels.to(device)
-        noisy, wanted = self.noise.add(images, noise_like(images, seed=torch_seed(self.seed, "latent", step, 1)), times)
+        # From the CPU it would come too slowly.
+        noise = self.ranks.normal(tuple(images.shape), seed=torch_seed(self.seed, "latent", step, 1), device=device)
+        noisy, wanted = self.noise.add(images, noise, times)
         said = self.modules["denoiser"](noisy, times, classes, told)
         error = (said.float() - wanted).square().mean(dim=(1, 2, 3))
         return {
@@ -248,9 +259,3 @@ class PixelDrawer(DenoisingDrawer):
     def bounded(self, said: Predict) -> Predict:
         """Pixels lie in [-1, 1]."""
         return clipped(said, self.noise)
-
-
-def noise_like(images: Tensor, *, seed: int) -> Tensor:
-    """Draw standard normal noise of images' shape, on their device: from the CPU it would come too slowly."""
-    generator = torch.Generator(device=images.device).manual_seed(seed)
-    return torch.randn(images.shape, generator=generator, device=images.device)

@@ -26,6 +26,10 @@ class Changed:
 
     labels: Float[Tensor, "B 9"]
 
+    def __getitem__(self, rows: slice) -> "Changed":
+        """Return the changes of some of the images."""
+        return Changed(labels=self.labels[rows])
+
 
 def draw_changed(count: int, *, share: float, rng: np.random.Generator) -> Changed:
     """Draw the changes of `count` images.

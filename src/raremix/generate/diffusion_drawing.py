@@ -38,10 +38,15 @@ class DenoisingDrawer(ABC):
     guidance_scale: float = 1.0
     strength: float = 0.5
 
-    drawing = ("solver", "num_inference_steps", "guidance_scale", "strength")
+    check_drawing = staticmethod(check_drawing)
 
     def __post_init__(self) -> None:
-        check_drawing(**{name: getattr(self, name) for name in self.drawing})
+        check_drawing(
+            solver=self.solver,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            strength=self.strength,
+        )
 
     @property
     @abstractmethod

@@ -15,8 +15,10 @@ Predict = Callable[[Float[Tensor, "B C H W"], Int[Tensor, " B"]], Float[Tensor, 
 """(noisy images, moments) -> what the network says of them."""
 
 
-def check_drawing(*, solver: str, num_inference_steps: int, guidance_scale: float, strength: float) -> None:
-    """Refuse settings of drawing that are out of range.
+def check_drawing(
+    *, solver: str = "dpm++", num_inference_steps: int = 1, guidance_scale: float = 1.0, strength: float = 1.0
+) -> None:
+    """Refuse settings of drawing that are out of range; what is not given is not looked at.
 
     Raises:
         ConfigError: naming the setting.

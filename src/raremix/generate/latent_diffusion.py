@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Trainable
 from raremix.core.random import torch_seed
+from raremix.core.ranks import ALONE
 from raremix.generate.diffusion_library import Solver, save_memory
 from raremix.generate.diffusion_sampling import check_drawing
 from raremix.generate.form import Form
@@ -109,6 +110,7 @@ class LatentDiffusion:
     weights_hash: str = ""
 
     is_translator = False
+    begins_with = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", tuple(self.prompts))
@@ -174,16 +176,24 @@ class LatentDiffusion:
         Raises:
             ConfigError: if prompts are too few or alike, the prior is no class, or the weights cannot be had.
         """
+        self.check_classes(classes)
         prompts = self.prompts or prompts_of(self.prompt, words, classes)
         check_prompts(prompts, classes)
-        if self.prior and self.prior not in classes:
-            raise ConfigError(f"generator.prior = {self.prior!r}: expected one of {', '.join(classes)}")
         if not self.weights:
             return replace(self, prompts=prompts)
         folder = find_weights(self.weights, download=self.download)
         return replace(
             self, prompts=prompts, weights=str(folder.resolve()), download=False, weights_hash=weights_hash(folder)
         )
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Refuse a class that is not to be forgotten, and is none.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        if self.prior and self.prior not in classes:
+            raise ConfigError(f"generator.prior = {self.prior!r}: expected one of {', '.join(classes)}")
 
     def networks(self, form: Form, *, seed: int) -> dict[str, nn.Module]:
         """Build the network, and the autoencoder where it is a new one.
@@ -211,7 +221,7 @@ class LatentDiffusion:
     def training(
         self, networks: dict[str, nn.Module], form: Form, *, seed: int, extras: Mapping[str, Any] | None = None
     ) -> Trainable:
-        """Build what the loop trains; of `extras` it takes the number of steps and the average's decay.
+        """Build what the loop trains; of `extras` it takes the number of steps, the average's decay, and the ranks.
 
         Raises:
             ConfigError: if no step is left for the network.
@@ -243,7 +253,13 @@ class LatentDiffusion:
             first=first,
             average=(extras or {}).get("average", self.budget.average),
             averaged=self.kept,
+            ranks=(extras or {}).get("ranks", ALONE),
         )
+
+    @property
+    def drawer_class(self) -> type[Any]:
+        """The class of what draws."""
+        return LatentDrawer
 
     def drawer(
         self, networks: Mapping[str, nn.Module], form: Form, *, extras: Mapping[str, Tensor] | None = None

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from raremix.core.errors import DataError
 from raremix.core.random import rng, torch_seed
+from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
-from raremix.generate.diffusion import noise_like
 from raremix.generate.diffusion_noise import Noise, spread_times
 from raremix.generate.form import Form, classes_of
 
@@ -49,6 +49,7 @@ class LatentTraining:
     first: int = 0
     average: float | None = None
     averaged: tuple[str, ...] = ("network",)
+    ranks: Ranks = ALONE
 
     @property
     def memory(self) -> dict[str, Tensor]:
@@ -90,19 +91,19 @@ class LatentTraining:
                         ours.lerp_(theirs, 1 - due / slow)
 
     def _rebuilt(self, images: Tensor, step: int) -> dict[str, Tensor]:
-        shape = self._latent_shape(images)
-        noise = noise_like(images.new_empty(shape), seed=torch_seed(self.seed, "latent", step, 2))
+        noise = self._noise(images, seed=torch_seed(self.seed, "latent", step, 2))
         _, drawn, distance = self.modules["autoencoder"](images, noise)
         error = (drawn.float() - images).abs().mean()
         return {"loss": error + self.kl * distance, "error": error, "distance": distance}
 
     def _denoised(self, images: Tensor, classes: Int[Tensor, " B"], step: int, number: int) -> dict[str, Tensor]:
         device, count = images.device, len(images)
+        every, mine = self.ranks.whole(count), self.ranks.rows(count)
         draws = rng(self.seed, "latent", step, number)
-        times = torch.from_numpy(spread_times(count, self.noise.moments, rng=draws)).to(device)
-        hidden = torch.from_numpy(draws.random(count) < self.hide).to(device)
+        times = torch.from_numpy(spread_times(every, self.noise.moments, rng=draws)[mine]).to(device)
+        hidden = torch.from_numpy(draws.random(every)[mine] < self.hide).to(device)
         latents = self._encoded(images, seed=torch_seed(self.seed, "latent", step, number, 3))
-        noise = noise_like(latents, seed=torch_seed(self.seed, "latent", step, number, 4))
+        noise = self._noise(images, seed=torch_seed(self.seed, "latent", step, number, 4))
         noisy, wanted = self.noise.add(latents, noise, times)
         said = self.modules["network"](noisy, times, torch.where(hidden, self.form.classes, classes))
         error = (said.float() - wanted).square().mean(dim=(1, 2, 3))
@@ -111,7 +112,7 @@ class LatentTraining:
     @torch.no_grad()
     def _encoded(self, images: Tensor, *, seed: int) -> Tensor:
         autoencoder = self._autoencoder(images)
-        noise = noise_like(images.new_empty(self._latent_shape(images)), seed=seed)
+        noise = self._noise(images, seed=seed)
         # One that is trained is put under the loop's precision by the loop.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
             latents, _, _ = autoencoder(images, noise, decode=False)
@@ -122,10 +123,11 @@ class LatentTraining:
             return self.modules["autoencoder"]
         return self.frozen.to(images.device)
 
-    def _latent_shape(self, images: Tensor) -> tuple[int, int, int, int]:
+    def _noise(self, images: Tensor, *, seed: int) -> Tensor:
+        """Draw noise for the latents of images."""
         plain: Any = self._autoencoder(images)
         side = self.form.side // plain.factor
-        return len(images), plain.channels[1], side, side
+        return self.ranks.normal((len(images), plain.channels[1], side, side), seed=seed, device=images.device)
 
 
 def _values(module: nn.Module) -> list[Tensor]:

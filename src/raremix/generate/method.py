@@ -107,6 +107,16 @@ class GeneratorMethod(Protocol):
         """What it trains with by default."""
         ...
 
+    @property
+    def drawer_class(self) -> type[Any]:
+        """The class of what `drawer` returns.
+
+        What it can do, and which settings of drawing it has, is so known before anything is fitted: it has `generate`
+        where it draws from noise, `reconstruct` where it begins with images, and `check_drawing`, whose parameters are
+        its settings and which refuses values that are out of range.
+        """
+        ...
+
     def networks(self, form: Form, *, seed: int) -> dict[str, nn.Module]:
         """Build the networks, from the same initial weights for the same seed."""
         ...
@@ -120,7 +130,7 @@ class GeneratorMethod(Protocol):
             networks: from `networks`.
             form: what is drawn.
             seed: the run's seed.
-            extras: what no file can hold, by name: an auxiliary classifier, for example.
+            extras: what no file can hold, by name: an auxiliary classifier, for example, or the "ranks" that share it.
         """
         ...
 
@@ -140,6 +150,17 @@ class GeneratorMethod(Protocol):
 @runtime_checkable
 class WordedMethod(GeneratorMethod, Protocol):
     """A generator that is told in words what to draw, or that begins with weights from elsewhere."""
+
+    begins_with: tuple[str, ...]
+    """Methods whose fitted generators its `weights` may be."""
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Refuse settings that name other classes than there are.
+
+        Raises:
+            ConfigError: naming the setting and the classes.
+        """
+        ...
 
     def told(self, words: Mapping[str, str], classes: Sequence[str]) -> "WordedMethod":
         """Return the method with what the data say filled in.

@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Trainable
 from raremix.core.random import torch_seed
+from raremix.core.ranks import ALONE
 from raremix.generate.ada import Change, kinds_of
 from raremix.generate.form import Form, classes_of
 from raremix.generate.method import Budget
@@ -155,7 +156,7 @@ class StyleGAN2:
             networks: from `networks`.
             form: what is drawn.
             seed: the run's seed.
-            extras: "steps" is the length of the run, of which a transition takes its shares.
+            extras: "steps" is the length of the run, of which a transition takes its shares; "ranks" who shares it.
         """
         steps, transition = (extras or {}).get("steps", self.budget.steps), self.transition
         path, mixing = self.path_in_force(form), self.style_mixing
@@ -182,7 +183,13 @@ class StyleGAN2:
             most=self.most,
             transition=None if transition is None else (transition[0] * steps, transition[1] * steps),
             state=StyleGAN2Training.at_start(self.probability),
+            ranks=(extras or {}).get("ranks", ALONE),
         )
+
+    @property
+    def drawer_class(self) -> type[Any]:
+        """The class of what draws."""
+        return StyleDrawer
 
     def drawer(
         self, networks: Mapping[str, nn.Module], form: Form, *, extras: Mapping[str, Tensor] | None = None
@@ -219,11 +226,18 @@ class StyleDrawer:
     length: int
     truncation: float = 1.0
 
-    drawing = ("truncation",)
-
     def __post_init__(self) -> None:
-        if not 0 <= self.truncation <= 2:
-            raise ConfigError(f"truncation must be in [0, 2], got {self.truncation}")
+        self.check_drawing(truncation=self.truncation)
+
+    @staticmethod
+    def check_drawing(*, truncation: float = 1.0) -> None:
+        """Refuse settings of drawing that are out of range.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
+        if not 0 <= truncation <= 2:
+            raise ConfigError(f"truncation must be in [0, 2], got {truncation}")
 
     @property
     def latent(self) -> int:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from raremix.core.random import rng, torch_seed
+from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
 from raremix.generate.ada import draw_adaptation, next_probability
 from raremix.generate.ada_apply import adapt
@@ -63,6 +64,7 @@ class StyleGAN2Training:
     transition: tuple[float, float] | None
     state: dict[str, Tensor]
     averaged: tuple[str, ...] = ("mapping", "synthesis")
+    ranks: Ranks = ALONE
     # What a step found out, and what counts from the next one on.
     found: dict[str, Tensor] = field(default_factory=dict)
 
@@ -102,9 +104,10 @@ class StyleGAN2Training:
 
     def after_step(self, step: int, averaged: Mapping[str, nn.Module]) -> None:
         """Keep what the step found out, and steer the probability of augmentation."""
-        signs = self.found.pop("signs")
+        # Over all ranks, so that each of them goes on with the same state.
+        signs = self.ranks.sum(self.found.pop("signs"))
         self.state["signs"] = self.state["signs"].to(signs.device) + signs
-        self.state.update(self.found)
+        self.state.update({name: self.ranks.mean(value) for name, value in self.found.items()})
         self.found.clear()
         if self.transition is not None:
             # An average that lags behind would draw classes less plainly than it has learnt them.
@@ -147,7 +150,7 @@ class StyleGAN2Training:
         logits = _exact(self.modules["discriminator"])(images, classes_of(batch.targets))
         penalty = gradient_penalty(_told(logits, share), images)
         gamma = self.r1
-        gamma = 2e-4 * self.form.side**2 / len(images) if gamma is None else gamma
+        gamma = 2e-4 * self.form.side**2 / self.ranks.whole(len(images)) if gamma is None else gamma
         self.found["r1"] = penalty.detach()
         return {"loss": gamma * self.r1_every * penalty, "penalty": penalty}
 
@@ -163,7 +166,8 @@ class StyleGAN2Training:
         styles, noise = self._styles(classes, step, 2)
         drawn = _exact(self.modules["synthesis"])(styles, noise)
         lengths = path_lengths(drawn, styles, self._noise(drawn.shape, step, 3, drawn.device))
-        mean = torch.lerp(lengths.detach().mean(), self.state["length"].to(lengths.device), PATH_DECAY)
+        now = self.ranks.mean(lengths.mean())
+        mean = torch.lerp(now, self.state["length"].to(lengths.device), PATH_DECAY)
         penalty = (lengths - mean).square().mean()
         self.found["length"], self.found["path"] = mean, penalty.detach()
         return {"loss": self.path * self.path_every * penalty, "penalty": penalty, "length": mean}
@@ -171,14 +175,14 @@ class StyleGAN2Training:
     def _styles(self, classes: Int[Tensor, " B"], step: int, number: int) -> tuple[Tensor, Tensor]:
         """Draw the styles of every convolution, and the noise maps; some images change their style on the way."""
         sides, count = noise_sides(self.form.side.bit_length() - 2), len(classes)
-        stream = rng(self.seed, "latent", step, number)
-        latents = torch.from_numpy(stream.standard_normal((count, self.latent)).astype(np.float32))
+        stream, every, mine = rng(self.seed, "latent", step, number), self.ranks.whole(count), self.ranks.rows(count)
+        latents = torch.from_numpy(stream.standard_normal((every, self.latent))[mine].astype(np.float32))
         mapping = _exact(self.modules["mapping"])
         styles = mapping(latents.to(classes.device), classes)[:, None].expand(-1, len(sides), -1)
         if self.style_mixing > 0:
-            others = torch.from_numpy(stream.standard_normal((count, self.latent)).astype(np.float32))
-            begin = stream.integers(1, len(sides), count)
-            begin = np.where(stream.random(count) < self.style_mixing, begin, len(sides))
+            others = torch.from_numpy(stream.standard_normal((every, self.latent))[mine].astype(np.float32))
+            begin = stream.integers(1, len(sides), every)
+            begin = np.where(stream.random(every) < self.style_mixing, begin, len(sides))[mine]
             is_other = torch.from_numpy(np.arange(len(sides)) >= begin[:, None])[..., None].to(classes.device)
             styles = torch.where(is_other, mapping(others.to(classes.device), classes)[:, None], styles)
         pixels = sum(side**2 for side in sides)
@@ -186,22 +190,21 @@ class StyleGAN2Training:
 
     def _noise(self, shape: tuple[int, ...] | torch.Size, step: int, number: int, device: torch.device) -> Tensor:
         # Too many numbers to come from the CPU in time.
-        stream = torch.Generator(device).manual_seed(torch_seed(self.seed, "latent", step, number))
-        return torch.randn(tuple(shape), generator=stream, device=device)
+        return self.ranks.normal(tuple(shape), seed=torch_seed(self.seed, "latent", step, number), device=device)
 
     def _seen(self, images: Tensor, step: int, number: int) -> Tensor:
         p = float(self.state["probability"])
         if p <= 0 or not self.kinds:
             return images
         drawn = draw_adaptation(
-            len(images),
+            self.ranks.whole(len(images)),
             side=self.form.side,
             channels=self.form.channels,
             kinds=self.kinds,
             probability=p,
             rng=rng(self.seed, "augment", step, number, 0),
         )
-        return adapt(images, drawn)
+        return adapt(images, drawn.own(self.ranks))
 
 
 def path_lengths(

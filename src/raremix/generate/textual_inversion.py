@@ -10,6 +10,7 @@ from torch.optim import AdamW, Optimizer
 
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Trainable
+from raremix.core.ranks import ALONE
 from raremix.generate.diffusion_library import Solver, save_memory
 from raremix.generate.diffusion_sampling import check_drawing
 from raremix.generate.form import Form
@@ -79,6 +80,7 @@ class TextualInversion:
     weights_hash: str = ""
 
     is_translator = False
+    begins_with = ("latent_diffusion",)
     kept = ("network",)
 
     def __post_init__(self) -> None:
@@ -121,15 +123,9 @@ class TextualInversion:
         Raises:
             ConfigError: if a class to learn is none, tokens are alike, or the weights cannot be had.
         """
-        for name in self.learn:
-            if name not in classes:
-                raise ConfigError(f"generator.learn: {name!r} is no class; there are {', '.join(classes)}")
+        self.check_classes(classes)
         learnt = self.learn or tuple(classes)
-        table = {name: token_of(name) for name in learnt} | (self.table or {})
-        if set(table) != set(learnt) or len(set(table.values())) < len(table):
-            raise ConfigError(
-                f"generator.table = {table}: expected one token for each of {', '.join(learnt)}, no two alike"
-            )
+        table = self._tokens(classes)
         folder, known = base_of(self.weights, download=self.download)
         plain = self.prompt.replace("{token}", "{class}")
         by_words = prompts_of(plain, words, classes)
@@ -148,6 +144,21 @@ class TextualInversion:
             download=False,
             weights_hash=_hash(folder),
         )
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Refuse a class to learn that is none, and tokens that are alike or of no class to learn.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
+        for name in self.learn:
+            if name not in classes:
+                raise ConfigError(f"generator.learn: {name!r} is no class; there are {', '.join(classes)}")
+        table, learnt = self._tokens(classes), self.learn or tuple(classes)
+        if set(table) != set(learnt) or len(set(table.values())) < len(table):
+            raise ConfigError(
+                f"generator.table = {table}: expected one token for each of {', '.join(learnt)}, no two alike"
+            )
 
     def networks(self, form: Form, *, seed: int) -> dict[str, nn.Module]:
         """Build the network, of which the new rows alone are trained.
@@ -187,7 +198,13 @@ class TextualInversion:
             # A prompt that says nothing has no row to learn from it.
             hide=0.0,
             min_snr=self.min_snr,
+            ranks=(extras or {}).get("ranks", ALONE),
         )
+
+    @property
+    def drawer_class(self) -> type[Any]:
+        """The class of what draws."""
+        return LatentDrawer
 
     def drawer(
         self, networks: Mapping[str, nn.Module], form: Form, *, extras: Mapping[str, Tensor] | None = None
@@ -209,6 +226,9 @@ class TextualInversion:
             prompts=self.prompts,
             **self.drawn,
         )
+
+    def _tokens(self, classes: Sequence[str]) -> dict[str, str]:
+        return {name: token_of(name) for name in self.learn or classes} | (self.table or {})
 
     def _parts(self, form: Form) -> Parts:
         folder, _ = base_of(self.weights, download=self.download)

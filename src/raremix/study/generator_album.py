@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raremix.core import files
-from raremix.core.protocols import Trainable
+from raremix.core.protocols import RankedTrainable, Trainable
 from raremix.core.random import rng
+from raremix.core.ranks import Ranks
 from raremix.core.types import Batch
 from raremix.data.manifest import Manifest
 from raremix.generate import ClassTranslator, Form, GeneratorMethod, ImageGenerator
@@ -36,7 +37,13 @@ class Noticed:
     """A trainable whose step an album notices, since the loop tells it to the trainable alone."""
 
     def __init__(self, inner: Trainable, album: "Album") -> None:
+        assert isinstance(inner, RankedTrainable)  # every generator is
         self._inner, self._album = inner, album
+
+    @property
+    def ranks(self) -> Ranks:
+        """Those of the trainable."""
+        return self._inner.ranks
 
     @property
     def modules(self) -> dict[str, nn.Module]:

@@ -92,8 +92,11 @@ def read_method(table: Table, train: Table, *, where: str = "") -> tuple[str, Ge
     if "average" not in train:
         spec = replace(spec, average=budget.decay(spec.batch_size))
     check_train(spec, where=f"{where}train")
-    if spec.devices > 1:
-        raise ConfigError(f"{where}train.devices = {spec.devices}: generators are fitted on one device")
+    if spec.batch_size % spec.devices:
+        raise ConfigError(
+            f"{where}train.batch_size = {spec.batch_size} must be divisible by devices = {spec.devices}: every one "
+            "gets as many images of a step"
+        )
     if spec.precision == "16" and budget.precision == "auto":
         raise ConfigError(
             f'{where}train.precision = "16": {table["name"]} trains in bf16, which needs no scaling of losses, or in 32'

@@ -1,28 +1,23 @@
 """One function per kind of job. A job is a pure function of its key; its result appears by one rename."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any
 
 from lightning_fabric import Fabric
-from torch import multiprocessing
-from torch.multiprocessing.spawn import ProcessException
 
-from raremix.core.errors import RaremixError, RunError, StoppedError
+from raremix.core.errors import RunError
 from raremix.core.types import Progress, Split
-from raremix.study.arm_images import Workshop, only_arm, resolved, with_images
+from raremix.study.arm_images import with_images
 from raremix.study.job import Job
+from raremix.study.own_generators import Workshop, only_arm, resolved
 from raremix.study.prepare import Prepared, of_arm, prepare
+from raremix.study.ranks import launch
 from raremix.study.results import write_result
 from raremix.study.spec import StudySpec
 from raremix.study.stages import train_arm
 from raremix.study.training import Run, logits_of
-from raremix.train import TrainSpec
 from raremix.train.spec import make_fabric
 
 
@@ -57,7 +52,8 @@ def run_job(
         return result
     train = spec.train_of(spec.arm(job.arm))
     if train.devices > 1:
-        _launch(spec, job, folder=folder, cache=cache, train=train, splits=splits, should_stop=should_stop)
+        rank = partial(_rank, spec=spec, job=job, folder=folder, cache=cache, splits=splits)
+        launch(rank, train=train, progress=progress, should_stop=should_stop)
     else:
         fabric = make_fabric(train)
         train_and_predict(
@@ -74,44 +70,6 @@ def run_job(
     return result
 
 
-def _launch(
-    spec: StudySpec,
-    job: Job,
-    *,
-    folder: Path,
-    cache: Path,
-    train: TrainSpec,
-    splits: Sequence[Split],
-    should_stop: Callable[[], bool],
-) -> None:
-    """Train in several processes; their errors, and the wish to stop, cross over."""
-    context = multiprocessing.get_context("spawn")
-    stop, errors, over = context.Event(), context.SimpleQueue(), Event()
-
-    def watch() -> None:
-        while not over.wait(0.2):
-            if should_stop():
-                stop.set()
-
-    # The arguments are bound: Fabric looks for modules in what it is given, and refuses frozen dataclasses.
-    rank = partial(_rank, spec=spec, job=job, folder=folder, cache=cache, splits=splits, stop=stop, errors=errors)
-    before = set(multiprocessing.active_children())
-    watcher = Thread(target=watch, name="raremix-watch", daemon=True)
-    watcher.start()
-    try:
-        make_fabric(train).launch(rank)
-    except ProcessException as error:
-        if errors.empty():
-            raise RunError(f"a training process failed: {str(error).strip().splitlines()[-1]}") from error
-        was_stopped, text = errors.get()
-        raise (StoppedError if was_stopped else RunError)(text) from None
-    finally:
-        over.set()
-        watcher.join()
-        for child in set(multiprocessing.active_children()) - before:
-            child.kill()
-
-
 def _rank(
     fabric: Fabric,
     *,
@@ -120,27 +78,24 @@ def _rank(
     folder: Path,
     cache: Path,
     splits: Sequence[Split],
-    stop: Any,
-    errors: Any,
+    progress: Progress | None,
+    should_stop: Callable[[], bool],
 ) -> None:
-    parent = os.getppid()
-
-    def interrupted(number: int, frame: object) -> None:
-        # Ctrl-C reaches every process of a terminal, and the first one decides. Its death is told by the same signal.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    signal.signal(signal.SIGINT, interrupted)
-    try:
-        prepared = prepare(spec, cache=cache, fold=job.fold)
-        shop = Workshop(spec=only_arm(spec, job.arm), folder=folder.parent.parent, cache=cache, is_maker=False)
-        prepared, _ = with_images(shop, prepared)
-        train_and_predict(
-            fabric, spec, prepared, job, folder=folder, cache=cache, splits=splits, should_stop=stop.is_set
-        )
-    except RaremixError as error:
-        errors.put((isinstance(error, StoppedError), str(error)))
-        raise
+    """Train on this rank of several, which reads the data itself."""
+    prepared = prepare(spec, cache=cache, fold=job.fold)
+    shop = Workshop(spec=only_arm(spec, job.arm), folder=folder.parent.parent, cache=cache, is_maker=False)
+    prepared, _ = with_images(shop, prepared)
+    train_and_predict(
+        fabric,
+        spec,
+        prepared,
+        job,
+        folder=folder,
+        cache=cache,
+        splits=splits,
+        progress=progress,
+        should_stop=should_stop,
+    )
 
 
 def train_and_predict(

@@ -22,11 +22,13 @@ from raremix.core import files
 from raremix.core.errors import RunError, StoppedError
 from raremix.core.protocols import Trainable
 from raremix.core.random import torch_seed
+from raremix.core.ranks import Ranks
 from raremix.core.types import Batch, Progress
 from raremix.train import checkpoint
 from raremix.train.average import start_averages, update_averages
 from raremix.train.feed import Feed
 from raremix.train.log import Log
+from raremix.train.ranked import average_gradients, average_statistics, is_shared, mean_losses, placed
 from raremix.train.schedule import rate_factor
 from raremix.train.spec import TrainSpec, resolve_precision
 
@@ -92,14 +94,16 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
         ResumeError: if the checkpoints are of another run.
         RunError: if the loss is no longer finite.
         StoppedError: if it was asked to stop.
+        ConfigError: if a trainable that several ranks share was built for another rank.
     """
-    optimizers = dict(task.optimizers)
+    optimizers, ranks = dict(task.optimizers), Ranks(rank=fabric.global_rank, count=fabric.world_size)
+    shared = is_shared(task, ranks)
     for name, module in task.modules.items():
         if spec.channels_last:
             module = module.to(memory_format=torch.channels_last)  # noqa: PLW2901
         if spec.sync_batchnorm and fabric.world_size > 1:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # noqa: PLW2901
-        task.modules[name] = fabric.setup_module(module)
+        task.modules[name] = placed(module, fabric) if shared else fabric.setup_module(module)
     movers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
     spec = replace(spec, clip=spec.clip or None, average=spec.average or None)  # a study file knows no None
     averages = start_averages(task, decay=spec.average)
@@ -131,7 +135,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
 
     def save(step: int, losses: Mapping[str, Tensor]) -> None:
         # What is not finite would be the newest checkpoint, and the last good one lost with the next.
-        _finite(losses, step, folder)
+        _finite(mean_losses(losses, ranks, fabric.device), step, folder)
         _finite_weights(task, step, folder)
         if fabric.is_global_zero:
             log.sync()
@@ -158,13 +162,15 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
             _seed_torch(torch_seed(feed.seed, "dropout", step, feed.rank), fabric.device)
             factor = rate_factor(step, steps=spec.steps, warmup=warmup, schedule=spec.schedule)
             batch = _to_device(cpu_batch, fabric, channels_last=spec.channels_last)
-            losses = _step(task, batch, movers, base_rates, fabric, step=step, factor=factor, clip=spec.clip)
+            sharing = ranks if shared else None
+            losses = _step(task, batch, movers, base_rates, fabric, sharing, step=step, factor=factor, clip=spec.clip)
             update_averages(task, averages, decay=spec.average, step=step)
             task.after_step(step, {name: averages.get(name, module) for name, module in task.modules.items()})
             seconds, done = seconds + time.perf_counter() - started, done + 1
 
             if (step + 1) % log_every == 0 or step + 1 == spec.steps:
-                log.add(step + 1, _finite(losses, step + 1, folder) | {"rate": factor})
+                means = mean_losses(losses, ranks, fabric.device)
+                log.add(step + 1, _finite(means, step + 1, folder) | {"rate": factor})
             if step + 1 in validate_at and validate is not None:
                 _validate(task, averages, best, step + 1, validate, metric, fabric, log, folder)
             stopping = fabric.broadcast(should_stop()) if fabric.world_size > 1 else should_stop()
@@ -197,6 +203,7 @@ def _step(
     movers: Mapping[str, Any],
     base_rates: Mapping[str, list[float]],
     fabric: Fabric,
+    sharing: Ranks | None,
     *,
     step: int,
     factor: float,
@@ -209,19 +216,26 @@ def _step(
         mover.zero_grad(set_to_none=True)
         found = task.loss(phase, batch, step=step)
         fabric.backward(found["loss"])
+        if sharing is not None:
+            average_gradients(_parameters(mover), sharing)
         if clip is not None:
-            _clip(task, mover, fabric, clip)
+            _clip(mover, fabric, clip)
         mover.step()
         losses |= {name if len(movers) == 1 else f"{phase}/{name}": value.detach() for name, value in found.items()}
+    if sharing is not None:
+        average_statistics(task.modules, sharing)
     return losses
 
 
-def _clip(task: Trainable, mover: Any, fabric: Fabric, clip: float) -> None:
-    parameters = [p for group in mover.param_groups for p in group["params"]]
+def _parameters(mover: Any) -> list[nn.Parameter]:
+    return [p for group in mover.param_groups for p in group["params"]]
+
+
+def _clip(mover: Any, fabric: Fabric, clip: float) -> None:
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     if scaler is not None:
         scaler.unscale_(mover.optimizer)
-    nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+    nn.utils.clip_grad_norm_(_parameters(mover), clip, foreach=True)
 
 
 def _seed_torch(seed: int, device: torch.device) -> None:
@@ -273,7 +287,9 @@ def _validate(
     log: Log,
     folder: Path,
 ) -> None:
-    scored = {name: averages.get(name, module) for name, module in task.modules.items()}
+    # DistributedDataParallel would send its buffers, and the other ranks do not listen.
+    alone = {name: checkpoint.unwrap(m) if fabric.world_size > 1 else m for name, m in task.modules.items()}
+    scored = {**alone, **averages}
     training = {name: module.training for name, module in scored.items()}
     for module in scored.values():
         module.eval()

@@ -32,7 +32,8 @@ class TrainSpec:
         precision: "32", "bf16", "16", or "auto": bf16 where the device computes in it, else 32.
         channels_last: memory format of images and weights.
         accelerator: "auto", "cpu", "cuda", "mps".
-        devices: processes; more than one trains by DistributedDataParallel.
+        devices: processes; more than one trains a classifier by DistributedDataParallel, and averages a generator's
+            gradients after each backward pass.
         sync_batchnorm: share batch statistics between the ranks.
         workers: threads that make batches ahead.
         deterministic: same bits on a GPU too, where its kernels allow.
