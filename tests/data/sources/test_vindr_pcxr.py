@@ -50,6 +50,29 @@ def test_chosen_labels_and_columns_of_other_case(tmp_path: Path) -> None:
         VindrPCXR(path=root, labels="Pneumonia")
 
 
+def test_classes_that_exclude_each_other(tmp_path: Path) -> None:
+    """One image of the miniature's training set has pneumonia and no tie, one of the test set neither class."""
+    root = put(tmp_path / "d")
+    put_table(root / "image_labels_test.csv", [HEADER, line("bb01", "R1", "Bronchitis"), line("bb02", "R1")])
+    train = (root / "image_labels_train.csv").read_text().splitlines()
+    put_table(root / "image_labels_train.csv", [*train, line("aa04", "R1")])
+    put_images(root, ["test/bb02.dicom", "train/aa04.dicom"], channels=1)
+    manifest = VindrPCXR(path=root, classes=["No finding", "Pneumonia"]).load(cache=tmp_path / "c")
+    assert (manifest.card.task, manifest.card.classes) == ("binary", ("No finding", "Pneumonia"))
+    assert manifest.frame["path"].to_list() == ["test/bb02.dicom", "train/aa03.dicom", "train/aa04.dicom"]
+    assert manifest.targets().tolist() == [[1, 0], [0, 1], [1, 0]]
+    three = VindrPCXR(path=root, classes=["No finding", "Pneumonia", "CPAM"]).load(cache=tmp_path / "c")
+    assert three.card.task == "multiclass"
+    assert three.frame["path"].to_list() == ["test/bb02.dicom", "train/aa04.dicom"], "aa03 shows two of them"
+    for wrong, words in (
+        ({"classes": ["Pneumonia"]}, "at least two"),
+        ({"classes": "Pneumonia"}, "classes must be a list"),
+        ({"classes": ["No finding", "CPAM"], "labels": ["CPAM"]}, "exclude each other"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            VindrPCXR(path=root, **wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("merge", "expected"),
     [

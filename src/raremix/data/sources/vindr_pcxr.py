@@ -15,7 +15,7 @@ import polars as pl
 from jaxtyping import Float
 
 from raremix.core.errors import ConfigError, ManifestError, TargetError
-from raremix.core.types import Progress
+from raremix.core.types import Progress, Task
 from raremix.data.manifest import Card, Manifest, listed
 from raremix.data.sources.about import About
 from raremix.data.sources.assemble import admit, assemble
@@ -80,6 +80,8 @@ class VindrPCXR:
     Args:
         path: the folder with image_labels_train.csv and train.
         labels: which columns of the tables are the findings; by default all but "No finding".
+        classes: instead of labels, the columns of a task with one label per image, the positive one last:
+            ["No finding", "Pneumonia"]. Images that show none of them, several, or leave it open, are left out.
         merge: what several rows of one image make: "majority" (a tie is not labelled), "any" (one saw it), "all"
             (everybody saw it), "agree" (not labelled where they differ).
         subset: whether images that are not there are left out; otherwise they are an error.
@@ -90,12 +92,18 @@ class VindrPCXR:
 
     path: str | Path
     labels: Sequence[str] = ()
+    classes: Sequence[str] = ()
     merge: Merge = "majority"
     subset: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.labels, str):
-            raise ConfigError(f"labels must be a list of names, got the text {self.labels!r}: write [...]")
+        for name in ("labels", "classes"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} must be a list of names, got the text {getattr(self, name)!r}: write [...]")
+        if self.labels and self.classes:
+            raise ConfigError("labels are findings that an image may have several of, classes exclude each other: one")
+        if len(set(self.classes)) < len(self.classes) or len(self.classes) == 1:
+            raise ConfigError(f"classes must be at least two, each once, got {listed(list(self.classes))}")
 
     def load(self, *, cache: Path, progress: Progress | None = None) -> Manifest:
         """Return the manifest of the images.
@@ -110,7 +118,7 @@ class VindrPCXR:
             LeakageError, GuardError: see `raremix.data.guards`.
         """
         root = data_folder(self.path, expected="image_labels_train.csv and train")
-        labels: tuple[str, ...] = tuple(self.labels)
+        labels: tuple[str, ...] = tuple(self.classes or self.labels)
         paths, splits, targets = [], [], []
         for split in ("train", "test"):
             # PhysioNet's folder has the tables at the top; VinDr's other sets keep them in annotations.
@@ -124,13 +132,17 @@ class VindrPCXR:
             if self.subset:
                 table = table.filter(pl.col("image_id").is_in(list(images)))
             found, values = merge_rows(table, labels=labels, merge=self.merge, name=path.name)
+            if self.classes:
+                # A sum with an open label is open too.
+                keep = values.sum(axis=1) == 1
+                found, values = [image for image, kept in zip(found, keep, strict=True) if kept], values[keep]
             paths += paths_of(found, images, table=path.name, root=root)
             splits += [split] * len(found)
             targets.append(values)
         manifest = assemble(
             card=Card(
                 name="vindr_pcxr",
-                task="multilabel",
+                task=_task(self.classes),
                 classes=labels,
                 modality=ABOUT.modality,
                 licence=ABOUT.licence,
@@ -144,6 +156,12 @@ class VindrPCXR:
             splits=splits,
         )
         return admit(manifest, cache=cache, progress=progress)
+
+
+def _task(classes: Sequence[str]) -> Task:
+    if not classes:
+        return "multilabel"
+    return "binary" if len(classes) == 2 else "multiclass"
 
 
 def merge_rows(
