@@ -9,45 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.study.generator_studies import ARMS, DCGAN, DIFFERENCE, STARS, study
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, RunError, StoppedError, UnknownNameError
 from raremix.data import build_cache
-from raremix.study import parse_study, read_study, run_study
-from raremix.study.arm_images import Workshop, check_place, generator_keys, only_arm, with_images
+from raremix.study import read_study, run_study
+from raremix.study.arm_images import check_place, with_images
 from raremix.study.extra_images import ExtraImages
 from raremix.study.feeds import exchanged, make_feed, make_guide
 from raremix.study.job import make_job
+from raremix.study.own_generators import Workshop, generator_keys, only_arm
 from raremix.study.prepare import Prepared, of_arm, prepare
-from raremix.study.spec import StudySpec
-
-DCGAN = {"name": "dcgan", "method": {"name": "dcgan", "width": 4}, "train": {"steps": 2, "batch_size": 4}}
-STARS = {
-    "name": "stars",
-    "method": {"name": "stargan", "width": 4, "widest": 8},
-    "train": {"steps": 1, "batch_size": 2, "validations": 0},
-}
-DIFFERENCE = {"name": "difference", "translator": "stars", "grid": 8}
-GIRD = {**DIFFERENCE, "gird": 8}
-ARMS: list[dict[str, Any]] = [
-    {"name": "plain"},
-    {"name": "added", "images": {"generator": "dcgan"}},
-    {"name": "half", "images": {"generator": "dcgan", "ratio": 0.5}},
-    {"name": "again", "images": {"name": "repeated"}},
-    {"name": "genmix", "mix": "genmix", "images": {"generator": "dcgan", "validation": True}},
-]
-
-
-def study(**tables: Any) -> StudySpec:
-    table = {
-        "study": {"name": "s", "seeds": [0], "resamples": 50},
-        "data": {"source": "phantom", "images": 120, "classes": 2, "imbalance_ratio": 3, "size": 32, "channels": 1},
-        "model": {"name": "resnet10t", "stem": "standard"},
-        "train": {"steps": 2, "batch_size": 8, "validations": 1, "checkpoints": 0, "workers": 0},
-        "generator": [DCGAN],
-        "arm": ARMS,
-    }
-    return parse_study({**table, **tables}, base=Path())
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +177,8 @@ def test_made_once_and_taken_up_again(made: Prepared, place: Path) -> None:
 def test_keys_know_generator_and_number(made: Prepared) -> None:
     def key(name: str, **tables: Any) -> str:
         spec = study(**tables)
-        return make_job(spec, made, arm=spec.arm(name), seed=0, fold=None).key
+        keys = generator_keys(spec, made)
+        return make_job(spec, made, arm=spec.arm(name), seed=0, fold=None, keys=keys).key
 
     assert key("plain") == key("plain", generator=[{**DCGAN, "seed": 1}])
     assert key("added") != key("added", generator=[{**DCGAN, "seed": 1}])

@@ -15,7 +15,7 @@ from raremix.data.digests import with_digests
 from raremix.data.manifest import Card, Manifest
 from raremix.evaluate.decide import ValidationRows
 from raremix.study import feeds, jobs, parse_study, results, run_study, training
-from raremix.study.fitted import USES, check_fitted, fitted_facts, refuse_held_out, rows_of, told
+from raremix.study.fitted import USES, check_fitted, fitted_entries, fitted_facts, refuse_held_out, rows_of
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.run import plan_study
 from raremix.study.spec import StudySpec
@@ -91,7 +91,7 @@ def test_a_generator_from_elsewhere_that_saw_held_out_images_is_refused(split: s
 def test_the_record_says_it_once() -> None:
     manifest = small()
     facts = fitted_facts(manifest, {"classifier": manifest.rows("train"), "moment": manifest.rows("validation")})
-    assert [(entry["what"], entry["results"]) for entry in told({"a": facts, "b": facts})] == [
+    assert [(entry["what"], entry["results"]) for entry in fitted_entries({"a": facts, "b": facts})] == [
         ("classifier", 2),
         ("moment", 2),
     ]

@@ -16,6 +16,7 @@ from tests.core.faults import CountingDisk
 from raremix.config import override
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, HeldOutError, ResumeError, StoppedError, UnknownNameError
+from raremix.core.fitted import write_fitted
 from raremix.data.guards import findings
 from raremix.data.manifest import Manifest
 from raremix.data.sources.manifest import Written
@@ -23,6 +24,7 @@ from raremix.explain import DifferenceMap
 from raremix.generate import DCGAN, Form, generator_hash, read_card
 from raremix.study.defaults import data_table
 from raremix.study.difference_maps import MapSettings, compute_maps
+from raremix.study.fitted import rows_of
 from raremix.study.generator import fit_generator
 from raremix.study.generator_album import Album
 from raremix.study.generator_draw import sample_class
@@ -115,7 +117,7 @@ def test_again_is_nothing_to_do_and_another_one_is_refused(place: Path) -> None:
     [
         (["generator.wide=3"], "did you mean 'width'"),
         (["train.learning_rate=1"], "a generator has its own"),
-        (["train.devices=2"], "on one device"),
+        (["train.devices=3"], "must be divisible by devices = 3"),
         (["train.steps=0"], "at least 1"),
         (["generator.game='chess'"], "generator.game = 'chess'"),
     ],
@@ -251,6 +253,18 @@ def test_a_generator_that_saw_held_out_rows_is_refused(place: Path, prepared: Pr
     split = [turned.get(s, s) for s in prepared.manifest.frame["split"]]
     with pytest.raises(HeldOutError, match=r"stargan.* was fitted on .* test rows"):
         refuse_leaking(place / "stargan", prepared.manifest.with_split(split), what="stargan")
+
+
+def test_a_classifier_that_saw_held_out_rows_is_no_judge(place: Path, prepared: Prepared, tmp_path: Path) -> None:
+    for split in ("validation", "test"):
+        write_fitted(tmp_path / split, {"train": rows_of(prepared.manifest, prepared.manifest.rows(split))})
+        asked = spec("stargan", "generator.classifier=1")
+        judged = replace(asked, table=replace(asked.table, classifier=tmp_path / split))
+        with pytest.raises(HeldOutError, match=rf"stargan begins with \(before/classifier\) .* {split} rows"):
+            fit_generator(judged, folder=tmp_path / "g", cache=place / "cache", prepared=prepared)
+    with pytest.raises(ConfigError, match="--classifier FOLDER"):
+        fit_generator(asked, folder=tmp_path / "g", cache=place / "cache", prepared=prepared)
+    assert not (tmp_path / "g").exists(), "before anything is made"
 
 
 # Synthesis
@@ -394,9 +408,12 @@ def test_verbs_say_what_they_did_and_what_comes_next(
     code, said, _ = run("generator", "fit", "phantom", *own, "--size", "32", "--steps", "7", "--dry-run", "--json")
     assert code == 0
     assert json.loads(said)["steps"] == 7
-    code, _, said = run("generator", "sample", place / "dcgan", "--class", "melanom")
-    assert code == 2
-    assert "did you mean" in said or "unknown class" in said
+    for more in ((), ("--dry-run",)):
+        code, _, said = run("generator", "sample", place / "dcgan", "--class", "melanom", *more)
+        assert code == 2
+        assert "did you mean" in said or "unknown class" in said
+        code, _, said = run("generator", "sample", place / "stargan", "--class", label, *more)
+        assert (code, "raremix generator translate" in " ".join(said.split())) == (2, True)
 
 
 def test_a_prepared_study_is_the_same_without_generators(prepared: Prepared, place: Path) -> None:

@@ -58,9 +58,9 @@ def test_names_are_those_of_the_phantoms(prepared: Prepared) -> None:
 
 
 def test_what_it_trains_with_where_nobody_says_otherwise() -> None:
-    train = read_generator("phantom", method="diffusion").train
+    train = read_generator("phantom", method="diffusion").table.train
     assert (train.precision, train.clip, train.warmup, train.average) == ("auto", 1.0, 0.01, 0.9995)
-    assert read_generator("phantom", method="dcgan").train.precision == "32"
+    assert read_generator("phantom", method="dcgan").table.train.precision == "32"
     with pytest.raises(ConfigError, match="trains in bf16"):
         read_generator("phantom", method="diffusion", settings=['train.precision="16"'])
 

@@ -23,7 +23,7 @@ from raremix.generate.latent_diffusion import parts_of
 from raremix.study.generator import fit_generator, make_feed, rows_before
 from raremix.study.generator_draw import sample_class
 from raremix.study.generator_guard import refuse_leaking
-from raremix.study.generator_spec import fitted_ids, read_generator, told
+from raremix.study.generator_spec import fitted_ids, read_generator, worded
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.synthesize import synthesize
 
@@ -107,9 +107,9 @@ def test_the_token_remembers_what_its_model_was_fitted_on(place: Path, prepared:
     manifest = prepared.manifest
     alone = fitted_on(manifest.frame["sha256"].gather(manifest.positions(fitted_ids(prepared, without=(RARE,)))))
     assert seen["before/train"].hash() == alone.hash()
-    exported = inverted(place / "common" / "diffusers").method
+    exported = inverted(place / "common" / "diffusers").table.method
     assert rows_before(exported)["before/train"].hash() == alone.hash(), "as another program sees it, too"
-    assert not rows_before(inverted(place / "pipeline").method)
+    assert not rows_before(inverted(place / "pipeline").table.method)
     turned = {"train": "test", "test": "train"}
     with pytest.raises(HeldOutError, match="was fitted on"):
         refuse_leaking(
@@ -117,15 +117,28 @@ def test_the_token_remembers_what_its_model_was_fitted_on(place: Path, prepared:
         )
 
 
+def test_a_model_that_saw_held_out_rows_is_no_beginning(place: Path, prepared: Prepared, tmp_path: Path) -> None:
+    manifest, turned = prepared.manifest, {"train": "test", "test": "train"}
+    split = manifest.with_split([turned.get(s, s) for s in manifest.frame["split"]])
+    with pytest.raises(HeldOutError, match=r"what textual_inversion begins with \(before/train\) was fitted on"):
+        fit_generator(
+            inverted(place / "common"),
+            folder=tmp_path / "token",
+            cache=place / "cache",
+            prepared=replace(prepared, manifest=split),
+        )
+    assert not (tmp_path / "token").exists(), "before anything is made"
+
+
 def test_other_models_and_classes_are_refused(place: Path, tmp_path: Path, prepared: Prepared) -> None:
     with pytest.raises(ConfigError, match="is a textual_inversion: textual_inversion needs a latent_diffusion"):
-        told(replace(inverted(place / "token").method), prepared)
+        worded(replace(inverted(place / "token").table.method), prepared)
     with pytest.raises(ResumeError, match="another --output"):
         fit_generator(
             inverted(place / "common", "generator.initial=lesion"), folder=place / "token", cache=place / "cache"
         )
     with pytest.raises(ConfigError, match=r"generator\.learn: 'x' is no class"):
-        told(inverted(place / "common", 'generator.learn=["x"]').method, prepared)
+        worded(inverted(place / "common", 'generator.learn=["x"]').table.method, prepared)
 
 
 def test_both_draw_and_translate_in_a_synthesis(place: Path, prepared: Prepared, tmp_path: Path) -> None:

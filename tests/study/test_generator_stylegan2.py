@@ -55,12 +55,12 @@ def prepared(place: Path) -> Prepared:
 
 
 def test_the_average_follows_the_batch_unless_it_is_told() -> None:
-    train = read_generator("phantom", method="stylegan2", settings=["train.batch_size=10"]).train
+    train = read_generator("phantom", method="stylegan2", settings=["train.batch_size=10"]).table.train
     assert train.average == pytest.approx(0.5 ** (10 / 10_000))
     assert train.precision == "auto"
     told = ["train.batch_size=10", "train.average=0.9"]
-    assert read_generator("phantom", method="stylegan2", settings=told).train.average == 0.9
-    assert read_generator("phantom", method="dcgan", settings=["train.batch_size=10"]).train.average == 0.999
+    assert read_generator("phantom", method="stylegan2", settings=told).table.train.average == 0.9
+    assert read_generator("phantom", method="dcgan", settings=["train.batch_size=10"]).table.train.average == 0.999
 
 
 @pytest.mark.parametrize("moments", [(3,), (1, 4)])
@@ -123,11 +123,11 @@ def test_settings_that_do_not_fit(setting: str, words: str) -> None:
 def test_collapse_is_said_in_words(prepared: Prepared, tmp_path: Path) -> None:
     asked = spec()
     form, ids = form_of(asked, prepared), fitted_ids(prepared)
-    album = Album(folder=tmp_path, method=asked.method, seed=0, prepared=prepared, form=form, ids=ids)
-    networks = asked.method.networks(form, seed=0)
+    album = Album(folder=tmp_path, method=asked.table.method, seed=0, prepared=prepared, form=form, ids=ids)
+    networks = asked.table.method.networks(form, seed=0)
     for parameter in networks["synthesis"].parameters():
         parameter.data.zero_()
-    found = album.add({name: networks[name].eval() for name in asked.method.kept})
+    found = album.add({name: networks[name].eval() for name in asked.table.method.kept})
     assert set(found.values()) == {0.0}
     assert all("collapsed" in note for note in album.verdict()[0])
 

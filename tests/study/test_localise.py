@@ -222,14 +222,19 @@ def test_maps_of_a_translator_show_what_it_changes() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     net[1].weight.data = torch.tensor([[-1.0, 0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 0]])
     net[1].bias.data = torch.tensor([0.25, 0.0, -9.0])
-    maps = candidates(net, classes=3, translator=Brighter(), towards=1, names=["difference", "hyperplane"]).maps
+    maps = candidates(net, classes=3, translators={"b": Brighter()}, towards=1, names=["difference", "hyperplane"]).maps
     images, targets = torch.zeros(1, 1, 2, 2), torch.eye(3)[:1]
     only = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert torch.equal(maps["difference"](images, targets)[0, 0], only)
     assert torch.equal(maps["hyperplane"](images, targets)[0, 0], only)
     # Class 2 is never reached: no map instead of a wrong one.
-    away = candidates(net, classes=3, translator=Brighter(), towards=2, names=["hyperplane"]).maps["hyperplane"]
+    away = candidates(net, classes=3, translators={"b": Brighter()}, towards=2, names=["hyperplane"]).maps["hyperplane"]
     assert away(images, targets).count_nonzero() == 0
+    # Of several translators each has maps of its own, and a kind of map that is left out is left out of all.
+    both = {"a": Brighter(), "b": Brighter()}
+    named = candidates(net, classes=3, translators=both, without=["hyperplane"]).maps
+    assert [name for name in named if "(" in name] == ["difference (a)", "difference (b)"]
+    assert "difference" not in named
 
 
 def test_centre_is_highest_in_the_middle_and_every_map_is_found() -> None:

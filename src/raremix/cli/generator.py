@@ -80,9 +80,10 @@ def fit(
         raremix generator fit labels.csv --label dx --group lesion_id --set generator.width=64 --set train.batch_size=8
         raremix generator fit studies/demo.toml --method stargan --set generator.identity=1
         raremix generator fit my_images/ --method diffusion --size 64 --set generator.width=32
+        raremix generator fit my_images/ --method stylegan2 --set train.devices=2 --set train.batch_size=64
     """
-    from raremix.study.generator import fit_generator
-    from raremix.study.generator_spec import fitted_ids, form_of, read_generator, refuse_few, told
+    from raremix.study.generator import check_beginning, fit_generator
+    from raremix.study.generator_spec import fitted_ids, form_of, read_generator, refuse_few, worded
     from raremix.study.prepare import cache_of, prepare
 
     own = [*columns(label, group), *(settings or [])]
@@ -97,7 +98,7 @@ def fit(
         without=without or [],
         force=force or [],
     )
-    folder = output or Path("runs/generators") / f"{spec.data.name}-{spec.name}"
+    folder = output or Path("runs/generators") / f"{spec.data.name}-{spec.table.kind}"
     where = cache_of(spec.data.data, cache)
 
     def say(text: str) -> None:
@@ -108,12 +109,12 @@ def fit(
         prepared = prepare(spec.data, cache=where, progress=bars("Reading images"))
         form = form_of(spec, prepared)
         if dry_run:
-            ids = fitted_ids(prepared, without=spec.without)
-            refuse_few(spec, prepared, ids)
-            told(spec.method, prepared)
-            images = len(ids)
-            facts = {"folder": str(folder), "steps": spec.train.steps, "images": images, "side": form.side}
-            text = f"would fit {spec.name} on {images} training images for {spec.train.steps} steps into {folder}"
+            ids, table = fitted_ids(prepared, without=spec.table.without), spec.table
+            refuse_few(table, prepared, ids)
+            check_beginning(spec.with_method(worded(table.method, prepared)), prepared)
+            images, steps = len(ids), table.train.steps
+            facts = {"folder": str(folder), "steps": steps, "images": images, "side": form.side}
+            text = f"would fit {table.kind} on {images} training images for {steps} steps into {folder}"
             emit(as_json, facts, text)
             return
         fit_generator(
@@ -125,7 +126,7 @@ def fit(
         return
     out.print(f"Generator: [bold]{escape(str(folder))}[/]  how it came about: {escape(pictures['evolution'])}")
     following = f"raremix generator sample {folder} --class NAME -n 16"
-    if spec.method.is_translator:
+    if spec.table.method.is_translator:
         following = f"raremix generator translate {folder} {data}"
     out.print(escape(f"Next: {following}"), soft_wrap=True)
 
@@ -148,20 +149,16 @@ def sample(
     raremix generator sample runs/generators/lesions-diffusion --class df --set draw.guidance_scale=2
     """
     from raremix.core import files
-    from raremix.core.errors import UnknownNameError, UsageError
-    from raremix.study.generator_draw import sample_class
-    from raremix.study.generator_use import drawing_of, drawn_with, open_generator, refuse_unseen
+    from raremix.core.errors import UsageError
+    from raremix.study.generator_draw import open_drawer, sample_class
+    from raremix.study.generator_use import drawing_of
 
     where = output or folder / "drawn"
     drawing, rest = drawing_of(settings or [])
     if rest:
         raise UsageError(f"--set {rest[0]}: expected draw.KEY=VALUE, for example draw.guidance_scale=2")
     if dry_run:
-        drawer, card = open_generator(folder)
-        if name not in card.classes:
-            raise UnknownNameError("class", name, card.classes)
-        refuse_unseen(folder, card, name)
-        drawn_with(drawer, drawing)
+        open_drawer(folder, label=name, drawing=drawing)
         emit(as_json, {"images": count, "output": str(where)}, f"would draw {count} images of {name} into {where}")
         return
     paths = sample_class(folder, label=name, count=count, seed=seed, output=where, drawing=drawing)
@@ -219,12 +216,12 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from raremix.generate.folder import generator_hash
-    from raremix.study.generator_use import open_generator
+    from raremix.study.generator_use import drawing_names, open_generator
 
     drawer, card = open_generator(folder)
     strip = folder / "evolution.png"
     facts: dict[str, Any] = {"folder": str(folder), "hash": generator_hash(folder), **asdict(card)}
-    facts["drawing"] = {name: getattr(drawer, name) for name in getattr(drawer, "drawing", ())}
+    facts["drawing"] = {name: getattr(drawer, name) for name in drawing_names(type(drawer))}
     facts["evolution"] = str(strip) if strip.is_file() else None
     if as_json:
         print_json(facts)

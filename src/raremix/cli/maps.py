@@ -167,7 +167,8 @@ def score(
             facts = {"images": count, "output": str(folder)}
             emit(as_json, facts, f"would score maps on up to {count} images and write {folder}")
             return
-        found = score_maps(classifier, manifest, translator=translator, settings=asked, progress=bars("Scoring maps"))
+        translators = {} if translator is None else {translator.name: translator}
+        found = score_maps(classifier, manifest, translators=translators, settings=asked, progress=bars("Scoring maps"))
     facts = {"data": data, "classifier": str(classifier), "translator": None if translator is None else str(translator)}
     paths = write_scores(found, folder, facts={**facts, **asdict(asked)})
     if as_json:

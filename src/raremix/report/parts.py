@@ -140,6 +140,7 @@ class Lesions(Part):
         images, patients: how many were scored.
         rows: one per map.
         picture: a few images, their masks and all maps.
+        note: why there is no table, where there is none.
     """
 
     arm: Name
@@ -147,6 +148,7 @@ class Lesions(Part):
     patients: Count
     rows: tuple[LesionMap, ...] = ()
     picture: Png | None = None
+    note: Text | None = None
 
 
 class OriginPoint(Part):

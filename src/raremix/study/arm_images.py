@@ -1,12 +1,11 @@
-"""The images that arms add to their training split: generators are fitted for them, images drawn, rows put together.
+"""The images that arms add to their training split: drawn, read, and put together with the rows of the study.
 
-What is made lies in the run folder: `generators/NAME-KEY` and `synthetic/NAME-KEY`, where a key is the hash of all that
-the thing depends on. A killed study goes on where it was.
+What is drawn lies in the run folder as `synthetic/NAME-KEY`, where the key is the hash of all that the images depend
+on. A killed study goes on where it was.
 """
 
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import numpy as np
 import polars as pl
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, GuardError, RaremixError, RunError, StoppedError
+from raremix.core.errors import ConfigError, RaremixError, RunError, StoppedError
 from raremix.core.random import rng
-from raremix.core.types import Progress
 from raremix.data.cache import ImageCache, build_cache
 from raremix.data.guards import check
 from raremix.data.joined import JoinedImages
@@ -24,65 +22,14 @@ from raremix.data.manifest import Manifest
 from raremix.study.arm_table import ArmSpec
 from raremix.study.extra_images import ExtraImages
 from raremix.study.failures import FOREIGN, reason_of
-from raremix.study.generator import fit_generator, identity_of
-from raremix.study.generator_guard import refuse_leaking_rows
-from raremix.study.generator_spec import GeneratorSpec, counts_of, fitted_ids
-from raremix.study.generator_table import GeneratorTable, called_weights
-from raremix.study.generator_use import translators_in, with_folders
+from raremix.study.generator_guard import refuse_among_real, refuse_leaking_rows
+from raremix.study.generator_spec import counts_of, fitted_ids
+from raremix.study.generator_table import GeneratorTable
+from raremix.study.generator_use import translators_in
+from raremix.study.own_generators import Workshop, fit_generators, generator_keys, generators_of, leave_trace
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec
 from raremix.study.synthesize import synthesize
-
-Make = Callable[[str], Progress]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """Where and how a study's generators are fitted and its images drawn.
-
-    Attributes:
-        spec: the study.
-        folder: its run folder.
-        cache: the cache folder.
-        make: makes the progress callback of a stretch of work from its title.
-        say: called with what a reader should know.
-        should_stop: asked after every step.
-        is_maker: whether it makes what is missing; one that does not, opens what another process made, and fails
-            without it.
-    """
-
-    spec: StudySpec
-    folder: Path
-    cache: Path
-    is_maker: bool = True
-    make: Make = lambda title: lambda what, done, total: None
-    say: Callable[[str], None] = lambda text: None
-    should_stop: Callable[[], bool] = lambda: False
-
-
-def generator_keys(spec: StudySpec, prepared: Prepared) -> dict[str, str]:
-    """Return the hash of all that each generator of a study depends on, before it is fitted."""
-    found: dict[str, str] = {}
-    for table in spec.generators:
-        weights = called_weights(table, found)
-        method: Any = table.method
-        told = table if weights is None else replace(table, method=replace(method, weights=found[weights]))
-        found[table.name] = identity_of(generator_spec(spec, told), prepared)
-    return found
-
-
-def generator_spec(spec: StudySpec, table: GeneratorTable) -> GeneratorSpec:
-    """Return a generator of a study as what `raremix generator fit` fits on its data."""
-    return GeneratorSpec(
-        data=spec,
-        name=table.kind,
-        method=table.method,
-        train=table.train,
-        seed=table.seed,
-        classifier=table.classifier,
-        without=table.without,
-        force=table.force,
-    )
 
 
 def images_facts(arm: ArmSpec, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -100,15 +47,21 @@ def images_facts(arm: ArmSpec, keys: Mapping[str, str]) -> dict[str, Any]:
     return facts
 
 
-def with_images(shop: Workshop, prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
+def with_images(
+    shop: Workshop, prepared: Prepared, *, keys: Mapping[str, str] | None = None, finished: Collection[str] = ()
+) -> tuple[Prepared, dict[str, str]]:
     """Fit the generators that arms ask for, and make the images that they add.
 
     Args:
         shop: the study.
         prepared: its data, of one fold.
+        keys: of all generators, as `raremix.study.own_generators.generator_keys` returns them, if they are known.
+        finished: arms that have all of their results. Nothing is fitted or drawn for these: what they were trained with
+            is opened as far as it is still there.
 
     Returns:
-        The data, with those of the arms that add images, and why other arms cannot be trained, by name.
+        The data, with those of the arms that add images, and why other arms cannot be trained, or not be shown, by
+        name.
 
     Raises:
         StoppedError: if it was asked to stop; what was made stays.
@@ -116,63 +69,33 @@ def with_images(shop: Workshop, prepared: Prepared) -> tuple[Prepared, dict[str,
     spec = shop.spec
     if not spec.generators and all(arm.images is None for arm in spec.arms):
         return prepared, {}
-    keys = generator_keys(spec, prepared)
-    folders, reasons = _fitted(shop, prepared, keys)
+    keys = generator_keys(spec, prepared) if keys is None else keys
+    needed = generators_of(spec, [arm.name for arm in spec.arms if arm.name not in finished])
+    folders, reasons = fit_generators(shop, prepared, keys=keys, needed=needed)
     prepared = replace(prepared, generators=folders)
     arms: dict[str, Prepared] = {}
     failed: dict[str, str] = {}
     for arm in spec.arms:
-        needed = [str(name) for name in translators_in(arm.mix)]
-        needed += [arm.images.generator] if arm.images is not None else []
-        missing = [name for name in needed if name in reasons]
+        is_finished = arm.name in finished
+        asked = [str(name) for name in translators_in(arm.mix)]
+        # Images that were drawn are there without their generator.
+        asked += [arm.images.generator] if arm.images is not None and not is_finished else []
+        missing = [name for name in asked if name in reasons]
         if missing:
             failed[arm.name] = f"generator {missing[0]}: {reasons[missing[0]]}"
-        elif arm.images is not None:
-            try:
-                arms[arm.name] = _with_extra(shop, prepared, arm.name, arm.images, keys)
-            except StoppedError:
+        if arm.images is None or (missing and not is_finished):
+            continue
+        try:
+            arms[arm.name] = _with_extra(shop, prepared, arm.images, keys, is_drawn=is_finished or not shop.is_maker)
+        except StoppedError:
+            raise
+        except (RaremixError, *FOREIGN) as error:
+            if not shop.is_maker:
                 raise
-            except (RaremixError, *FOREIGN) as error:
-                if not shop.is_maker:
-                    raise
-                failed[arm.name] = reason_of(error)
-                _leave_trace(shop.folder / "synthetic", arm.name, error)
-                shop.say(f"the images of {arm.name} failed: {failed[arm.name]}")
+            failed[arm.name] = reason_of(error)
+            leave_trace(shop.folder / "synthetic", arm.name, error)
+            shop.say(f"the images of {arm.name} {'are gone' if is_finished else 'failed'}: {failed[arm.name]}")
     return replace(prepared, arms=arms), failed
-
-
-def only_arm(spec: StudySpec, name: str) -> StudySpec:
-    """Return a study of one arm, with the generators that it needs."""
-    arm = spec.arm(name)
-    needed = {str(path) for path in translators_in(arm.mix)} | ({arm.images.generator} if arm.images else set())
-    tables = {table.name: table for table in spec.generators}
-    for table in reversed(spec.generators):
-        weights = called_weights(table, tables)
-        needed |= {weights} if table.name in needed and weights is not None else set()
-    return replace(spec, arms=(arm,), generators=tuple(t for t in spec.generators if t.name in needed))
-
-
-def resolved(spec: StudySpec, prepared: Prepared) -> StudySpec:
-    """Return a study whose mixers name the folders of its own translators, once these are fitted."""
-    if not prepared.generators:
-        return spec
-    return replace(spec, arms=tuple(replace(arm, mix=with_folders(arm.mix, prepared.generators)) for arm in spec.arms))
-
-
-def generators_left(spec: StudySpec, prepared: Prepared, folder: Path) -> list[str]:
-    """Name the generators of a study that are still to be fitted.
-
-    Args:
-        spec: the study.
-        prepared: its data, of one fold.
-        folder: the run folder.
-    """
-    keys = generator_keys(spec, prepared)
-    return [name for name, key in keys.items() if not (_place(folder, name, key) / files.MANIFEST).is_file()]
-
-
-def _place(folder: Path, name: str, key: str) -> Path:
-    return folder / "generators" / f"{name}-{key[:8]}"
 
 
 def check_place(spec: StudySpec, prepared: Prepared, folder: Path) -> None:
@@ -182,12 +105,7 @@ def check_place(spec: StudySpec, prepared: Prepared, folder: Path) -> None:
         GuardError: saying which option helps.
     """
     if any(arm.images is not None and arm.images.name == "generated" for arm in spec.arms):
-        root, target = prepared.manifest.root.resolve(), folder.resolve()
-        if target == root or target.is_relative_to(root) or root.is_relative_to(target):
-            raise GuardError(
-                f"{folder} lies in the folder of the real images ({prepared.manifest.root}), or holds it, and "
-                "generated images would lie there too: choose another folder with --runs"
-            )
+        refuse_among_real(folder, prepared.manifest, option="--runs")
 
 
 def check_extra(arm: ArmSpec, prepared: Prepared, *, generators: Sequence[GeneratorTable] = ()) -> None:
@@ -220,55 +138,14 @@ def _real(prepared: Prepared) -> dict[str, int]:
     return dict(zip(prepared.manifest.card.classes, counts_of(prepared, fitted_ids(prepared)), strict=True))
 
 
-def _fitted(shop: Workshop, prepared: Prepared, keys: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Fit every generator that is not there yet; return the folders, and why the others could not be fitted."""
-    folders: dict[str, Path] = {}
-    reasons: dict[str, str] = {}
-    for table in shop.spec.generators:
-        weights = called_weights(table, keys)
-        if weights in reasons:
-            reasons[table.name] = f"it begins with {weights}, which failed"
-            continue
-        where = _place(shop.folder, table.name, keys[table.name])
-        if (where / files.MANIFEST).is_file():
-            files.remove_folder(where / "checkpoints")  # of a process that was killed at the very end
-            folders[table.name] = where
-            continue
-        if not shop.is_maker:
-            raise RunError(f"{where} is missing, which the first process was to fit: run the study again")
-        method: Any = table.method
-        begun = table if weights is None else replace(table, method=replace(method, weights=str(folders[weights])))
-        try:
-            folders[table.name] = fit_generator(
-                generator_spec(shop.spec, begun),
-                folder=where,
-                cache=shop.cache,
-                prepared=prepared,
-                progress=lambda title, name=table.name: shop.make(f"{title} ({name})"),
-                say=shop.say,
-                should_stop=shop.should_stop,
-            )
-        except StoppedError:
-            raise
-        except (RaremixError, *FOREIGN) as error:
-            reasons[table.name] = reason_of(error)
-            _leave_trace(shop.folder / "generators", table.name, error)
-            shop.say(f"generator {table.name} failed: {reasons[table.name]}")
-    return folders, reasons
-
-
-def _leave_trace(folder: Path, name: str, error: BaseException) -> None:
-    """Write down where a foreign error came from: its one line says too little."""
-    if not isinstance(error, RaremixError):
-        files.write_text(folder / f"{name}-error.txt", "".join(traceback.format_exception(error)))
-
-
-def _with_extra(shop: Workshop, prepared: Prepared, name: str, extra: ExtraImages, keys: Mapping[str, str]) -> Prepared:
+def _with_extra(
+    shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping[str, str], *, is_drawn: bool
+) -> Prepared:
     """Return an arm's data: the study's, and what the arm adds."""
     train, validation = _wanted(prepared, extra)
     if extra.name == "repeated":
         return _repeated(prepared, train, seed=extra.seed)
-    drawn = _drawn(shop, prepared, extra, keys)
+    drawn = _drawn(shop, prepared, extra, keys, is_drawn=is_drawn)
     return _generated(shop, prepared, drawn, train=train, validation=validation)
 
 
@@ -280,9 +157,20 @@ def _wanted(prepared: Prepared, extra: ExtraImages) -> tuple[dict[str, int], dic
     return added, {name: round(share[name] * int(n)) for name, n in zip(real, held, strict=True)}
 
 
-def _drawn(shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping[str, str]) -> Manifest:
-    """Draw all images that arms ask for of one generator, drawn in one way, and return real and synthetic rows."""
+def _drawn(
+    shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping[str, str], *, is_drawn: bool
+) -> Manifest:
+    """Draw all images that arms ask for of one generator, drawn in one way, and return real and synthetic rows.
+
+    Raises:
+        RunError: if they are drawn already, and not there.
+    """
     about = [keys[extra.generator], extra.begin, extra.draw, extra.seed]
+    output = shop.folder / "synthetic" / f"{extra.generator}-{files.hash_value(about)[:8]}"
+    if is_drawn:
+        if not (output / "manifest.parquet").is_file():
+            raise RunError(f"{output} is missing, which held them: run the study again in another folder (--runs)")
+        return Manifest.read(output / "manifest.parquet")
     same = [
         arm.images
         for arm in shop.spec.arms
@@ -294,9 +182,6 @@ def _drawn(shop: Workshop, prepared: Prepared, extra: ExtraImages, keys: Mapping
     for one in same:
         train, validation = _wanted(prepared, one)
         total = {name: max(total[name], train[name] + validation[name]) for name in total}
-    output = shop.folder / "synthetic" / f"{extra.generator}-{files.hash_value(about)[:8]}"
-    if not shop.is_maker:
-        return Manifest.read(output / "manifest.parquet")
     path = synthesize(
         prepared,
         generator=prepared.generators[extra.generator],

@@ -4,7 +4,7 @@ What is left is the folder `best/` in the run folder: the classifier, a README t
 worth, the table that the choice was made from, and the report of the chosen arm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from raremix.study.run import (
     plan_study,
     refuse_foreign_fits,
     train_all,
+    unmade_of_first,
 )
 from raremix.study.spec import StudySpec
 
@@ -121,7 +122,8 @@ def run_best(
         for job in mine:
             open_test_rows(spec, plan.prepared[job.fold], job, folder=job_folder(folder, job))
         opened = load_outcomes(folder, mine)
-        return _write_best(spec, plan, opened, result, progress=make("Gathering evidence"))
+        lacking = unmade_of_first(plan, unmade)
+        return _write_best(spec, plan, opened, result, unmade=lacking, progress=make("Gathering evidence"))
 
 
 def _choose(
@@ -168,6 +170,7 @@ def _write_best(
     outcomes: dict[Job, Outcome],
     result: BestResult,
     *,
+    unmade: Mapping[str, str],
     progress: Progress | None,
 ) -> BestResult:
     arm = spec.arm(result.choice.arm)
@@ -179,6 +182,7 @@ def _write_best(
         missing=[],
         failed={},
         decidable=plan.decidable,
+        unmade=unmade,
         folder=plan.folder,
         progress=progress,
     )

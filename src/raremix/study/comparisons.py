@@ -37,7 +37,7 @@ def control_comparisons(
         manifest: its data.
         rows: what every arm said.
         primary: the primary metric.
-        added: what each arm added, as `raremix.study.rarity.describe_added` says.
+        added: what each arm added, as `raremix.study.image_facts.describe_added` says.
     """
     controls = {
         tuple(sorted(facts["train"].items())): name

@@ -5,7 +5,7 @@ from typing import Any
 
 from raremix.data.coverage import Coverage, coverage
 from raremix.study.arm_table import ArmSpec
-from raremix.study.mixers import make_mixer
+from raremix.study.mixers import make_mixer, stand_in
 from raremix.study.prepare import Prepared, of_arm
 from raremix.study.spec import StudySpec, sampler_of
 
@@ -15,7 +15,7 @@ def arm_coverage(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> Coverage:
 
     A mixer that samples its own images does so here too; its partners are not counted.
     """
-    own = make_mixer(arm.mix, where=f"arm.{arm.name}.mix").streams.own.sampling
+    own = _own_sampling(spec, arm)
     chosen = arm if own is None else replace(arm, sampler={"name": own})
     manifest = of_arm(prepared, arm).manifest
     targets = manifest.targets(manifest.rows("train"))
@@ -23,10 +23,15 @@ def arm_coverage(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> Coverage:
 
 
 def coverage_facts(spec: StudySpec, prepared: Prepared) -> list[dict[str, Any]]:
-    """Return, for the record, what every arm shows whose images do not simply come once an epoch."""
+    """Return, for the record, what every arm shows whose images do not simply come once an epoch.
+
+    Arms whose added images are not there are left out.
+    """
     facts = []
     for arm in spec.arms:
-        own = make_mixer(arm.mix, where=f"arm.{arm.name}.mix").streams.own.sampling
+        if arm.images is not None and arm.name not in prepared.arms:
+            continue
+        own = _own_sampling(spec, arm)
         if (own or arm.sampler["name"]) != "natural":
             facts.append({"arm": arm.name, "sampler": own or arm.sampler["name"], **described(spec, arm, prepared)})
     return facts
@@ -60,3 +65,9 @@ def described(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> dict[str, An
         "labels_per_image": [round(value, 3) for value in found.labels_per_image],
         "moved": round(found.moved, 4),
     }
+
+
+def _own_sampling(spec: StudySpec, arm: ArmSpec) -> str | None:
+    """Return how an arm's mixer samples its own images; the study's own translators need not be there for that."""
+    plain = stand_in(arm.mix, [table.name for table in spec.generators])
+    return make_mixer(plain, where=f"arm.{arm.name}.mix").streams.own.sampling

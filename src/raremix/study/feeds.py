@@ -93,7 +93,7 @@ def computed_maps(
     targets = np.nan_to_num(manifest.targets(ids))
     if folder.exists():
         files.verify(folder, advice="delete it, and it will be made again")
-        check_fitted({"importance maps": _told(folder)}, manifest, where=str(folder))
+        check_fitted({"importance maps": _rows_behind(folder)}, manifest, where=str(folder))
         found = torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
         return exchanged(found, ids, targets) if kept.shuffled else found
     draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid, maps=each)
@@ -137,7 +137,7 @@ def _towards_all(draw: ImportanceMap, images: Float[Tensor, "B C H W"], classes:
     return torch.cat([draw(images, one.expand(len(images), -1)) for one in torch.eye(classes)], dim=1)
 
 
-def _told(folder: Path) -> dict[str, str | int]:
+def _rows_behind(folder: Path) -> dict[str, str | int]:
     (use, rows), *_ = [*(read_fitted(folder) or {}).items(), ("nothing", FittedOn(keys=np.zeros(0, dtype=np.int64)))]
     return {"split": use, **rows.facts()}
 

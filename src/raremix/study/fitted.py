@@ -124,7 +124,7 @@ def refuse_held_out(
             )
 
 
-def told(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def fitted_entries(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return, for the record, on which rows things were fitted: one entry per thing and set of rows.
 
     Args:

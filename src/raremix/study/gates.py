@@ -10,9 +10,9 @@ from raremix.core import files
 from raremix.core.errors import HeldOutError, RaremixError
 from raremix.core.types import Progress
 from raremix.generate import generator_hash
-from raremix.study.arm_images import resolved
 from raremix.study.generator_use import translator_tables, translators_in
 from raremix.study.outcomes import Outcome
+from raremix.study.own_generators import resolved
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec
 from raremix.study.translation_gate import judge_translations
@@ -49,12 +49,15 @@ def translator_gates(
     judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
     if not asked or not judges or translators_in(reference.mix) or reference.images is not None:
         return []
-    names = {path: name for name, path in prepared.generators.items()}
+    names, own = {path: name for name, path in prepared.generators.items()}, [one.name for one in spec.generators]
     judge = judges[0].folder / "result" / "classifier"
     found = []
     for table in asked:
         path, drawing = Path(str(table["name"])), {key: value for key, value in table.items() if key != "name"}
         name = ", ".join([names.get(path, path.name), *(f"{key} {value}" for key, value in sorted(drawing.items()))])
+        if table["name"] in own:  # no folder stands in its place
+            found.append({"translator": name, "to": None, "words": "It is not there, and was not asked."})
+            continue
         try:
             found += _judged(path, drawing, judge, prepared, folder=folder, name=name, progress=progress)
         except HeldOutError:

@@ -26,6 +26,31 @@ def settings_of(card: GeneratorCard) -> list[str]:
     return [f"data.size={form.size}", f"data.channels={form.channels}", f'data.resize="{card.resize}"']
 
 
+def open_drawer(
+    folder: Path, *, label: str, drawing: Mapping[str, Any] | None = None
+) -> tuple[ImageGenerator, GeneratorCard]:
+    """Load a generator that can draw a class from noise.
+
+    Args:
+        folder: of the generator.
+        label: the class.
+        drawing: settings of drawing, as `drawn_with` takes them.
+
+    Raises:
+        UnknownNameError: if the generator does not know the class, or a setting.
+        ConfigError: if it is a translator, or never saw the class.
+    """
+    drawer, card = open_generator(folder)
+    if label not in card.classes:
+        raise UnknownNameError("class", label, card.classes)
+    if not isinstance(drawer, ImageGenerator):
+        raise ConfigError(f"{folder} is a {card.method}, which translates images: use `raremix generator translate`")
+    refuse_unseen(folder, card, label)
+    found = drawn_with(drawer, drawing or {})
+    assert isinstance(found, ImageGenerator)
+    return found, card
+
+
 def sample_class(
     folder: Path, *, label: str, count: int, seed: int, output: Path, drawing: Mapping[str, Any] | None = None
 ) -> list[Path]:
@@ -43,14 +68,7 @@ def sample_class(
         UnknownNameError: if the generator does not know the class.
         ConfigError: if it is a translator, or never saw the class.
     """
-    drawer, card = open_generator(folder)
-    if label not in card.classes:
-        raise UnknownNameError("class", label, card.classes)
-    if not isinstance(drawer, ImageGenerator):
-        raise ConfigError(f"{folder} is a {card.method}, which translates images: use `raremix generator translate`")
-    refuse_unseen(folder, card, label)
-    drawer = drawn_with(drawer, drawing or {})
-    assert isinstance(drawer, ImageGenerator)
+    drawer, card = open_drawer(folder, label=label, drawing=drawing)
     paths, shown, stem = [], [], f"{files.file_name(label)}-{seed}"
     drawn = sample(
         drawer,

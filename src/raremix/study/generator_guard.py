@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from raremix.config import Table
-from raremix.core.errors import ConfigError, CorruptError
+from raremix.core.errors import ConfigError, CorruptError, GuardError
 from raremix.core.fitted import FITTED_ON, read_fitted
 from raremix.data.manifest import Manifest
 from raremix.generate import GeneratorCard, generator_hash
@@ -30,6 +30,25 @@ def refuse_other_form(folder: Path, card: GeneratorCard, manifest: Manifest, *, 
         raise ConfigError(
             f"{folder} draws {card.form.channels} x {card.form.size} x {card.form.size}, the images are "
             f"{channels} x {size} x {size}: fit a generator at this size, or set data.size and data.channels"
+        )
+
+
+def refuse_among_real(folder: Path, manifest: Manifest, *, option: str) -> None:
+    """Refuse a folder among the real files, where a source that lists folders would take synthetic images for real.
+
+    Args:
+        folder: where synthetic images would lie.
+        manifest: the real ones.
+        option: of the command line, which chooses the folder.
+
+    Raises:
+        GuardError: saying which option helps.
+    """
+    root, target = manifest.root.resolve(), folder.resolve()
+    if target == root or target.is_relative_to(root) or root.is_relative_to(target):
+        raise GuardError(
+            f"{folder} lies in the folder of the real images ({manifest.root}), or holds it: synthetic images never "
+            f"mix with real files; choose another {option}"
         )
 
 

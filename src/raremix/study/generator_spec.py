@@ -1,7 +1,7 @@
 """What generator to fit, and on what: the method, the rows, and the form of what it draws."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,9 @@ from raremix.config import override
 from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.generate import Form, GeneratorMethod, WordedMethod
 from raremix.study.defaults import study_of
-from raremix.study.generator_table import read_method
+from raremix.study.generator_table import GeneratorTable, read_method
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec
-from raremix.train import TrainSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,23 +22,15 @@ class GeneratorSpec:
 
     Attributes:
         data: the study whose data and split are used; its arms and networks do not matter.
-        name: of the method.
-        method: its hyper-parameters.
-        train: budget and device; the optimisers are the method's.
-        seed: of weights, order and noise.
-        classifier: folder of an auxiliary classifier, where the method asks for one.
-        without: classes whose images are left out.
-        force: classes that are fitted although they have too few images for the method.
+        table: what is fitted on them.
     """
 
     data: StudySpec
-    name: str
-    method: GeneratorMethod
-    train: TrainSpec
-    seed: int = 0
-    classifier: Path | None = None
-    without: tuple[str, ...] = ()
-    force: tuple[str, ...] = ()
+    table: GeneratorTable
+
+    def with_method(self, method: GeneratorMethod) -> "GeneratorSpec":
+        """Return the same with other hyper-parameters."""
+        return replace(self, table=replace(self.table, method=method))
 
 
 def read_generator(
@@ -70,11 +61,10 @@ def read_generator(
     """
     own = [s for s in settings if s.strip().startswith(("generator.", "train."))]
     table = override({"generator": {"name": method}, "train": {}}, own)
-    name, made, train = read_method(table["generator"], table["train"])
-    data = study_of(place, settings=[s for s in settings if s not in own])
-    return GeneratorSpec(
-        data=data,
-        name=name,
+    kind, made, train = read_method(table["generator"], table["train"])
+    asked = GeneratorTable(
+        name=kind,
+        kind=kind,
         method=made,
         train=train,
         seed=seed,
@@ -82,9 +72,10 @@ def read_generator(
         without=tuple(without),
         force=tuple(force),
     )
+    return GeneratorSpec(data=study_of(place, settings=[s for s in settings if s not in own]), table=asked)
 
 
-def told(method: GeneratorMethod, prepared: Prepared) -> GeneratorMethod:
+def worded(method: GeneratorMethod, prepared: Prepared) -> GeneratorMethod:
     """Return a method with what the data's card says filled in, if it asks for words.
 
     Raises:
@@ -92,9 +83,13 @@ def told(method: GeneratorMethod, prepared: Prepared) -> GeneratorMethod:
     """
     if not isinstance(method, WordedMethod):
         return method
+    return method.told(words_of(prepared), prepared.manifest.card.classes)
+
+
+def words_of(prepared: Prepared) -> dict[str, str]:
+    """Return what the data's card says, by the names that a template of prompts uses."""
     card = prepared.manifest.card
-    modality = "medical" if card.modality == "other" else card.modality
-    return method.told({"modality": modality, "data": card.name}, card.classes)
+    return {"modality": "medical" if card.modality == "other" else card.modality, "data": card.name}
 
 
 def form_of(spec: GeneratorSpec, prepared: Prepared) -> Form:
@@ -146,21 +141,30 @@ def counts_of(prepared: Prepared, ids: Int[np.ndarray, " n"]) -> list[int]:
     return [int(n) for n in np.nansum(prepared.manifest.targets(ids), axis=0)]
 
 
-def refuse_few(spec: GeneratorSpec, prepared: Prepared, ids: Int[np.ndarray, " n"]) -> None:
+def refuse_few(table: GeneratorTable, prepared: Prepared, ids: Int[np.ndarray, " n"]) -> None:
     """Refuse classes of too few images for the method, but for those that were asked for by name.
 
     Raises:
         UnknownNameError: for a class to force that there is not.
         ConfigError: naming the class, its count, the reason and what to do instead.
     """
-    classes, fewest = prepared.manifest.card.classes, spec.method.budget.fewest
-    for name in spec.force:
-        if name not in classes:
-            raise UnknownNameError("class to force", name, classes)
+    classes, fewest = prepared.manifest.card.classes, table.method.budget.fewest
+    refuse_unknown_force(table, classes)
     for name, count in zip(classes, counts_of(prepared, ids), strict=True):
-        if 0 < count < fewest and name not in spec.force:
+        if 0 < count < fewest and name not in table.force:
             raise ConfigError(
-                f"{name} has {count} training images, and {spec.name} needs at least {fewest} of a class: it would "
+                f"{name} has {count} training images, and {table.kind} needs at least {fewest} of a class: it would "
                 f"draw copies of them. Leave the class out (--without {name}) and learn it as a token with "
                 f"--method textual_inversion on the result, or fit it all the same with --force {name}"
             )
+
+
+def refuse_unknown_force(table: GeneratorTable, classes: Sequence[str]) -> None:
+    """Refuse to force a class that there is not.
+
+    Raises:
+        UnknownNameError: naming it.
+    """
+    for name in table.force:
+        if name not in classes:
+            raise UnknownNameError("class to force", name, classes)

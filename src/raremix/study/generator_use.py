@@ -1,5 +1,6 @@
 """Use fitted generators in studies: open them once, and know which of them a table asks for."""
 
+import inspect
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from raremix.core.errors import ConfigError, UnknownNameError
 from raremix.core.protocols import ImageReconstructor
 from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, load_generator
 from raremix.generate.diffusion_library import Solver
-from raremix.generate.stargan import Style
+from raremix.generate.stargan_drawing import Style
 
 
 def open_generator(folder: Path) -> tuple[ImageGenerator | ImageReconstructor, GeneratorCard]:
@@ -63,15 +64,37 @@ def drawn_with(drawer: Any, settings: Mapping[str, Any]) -> ImageGenerator | Ima
         UnknownNameError: for a setting that it has not.
         ConfigError: for a value that does not fit.
     """
-    if not settings:
-        return drawer
-    known = tuple(getattr(drawer, "drawing", ()))
-    hints = get_type_hints(type(drawer))
+    return replace(drawer, **fitting_drawing(type(drawer), settings)) if settings else drawer
+
+
+def fitting_drawing(drawer_class: type[Any], settings: Mapping[str, Any], *, where: str = "draw") -> Table:
+    """Return settings of drawing as a class that draws takes them, whether there is such a drawer yet or not.
+
+    Args:
+        drawer_class: as a `raremix.generate.GeneratorMethod` names it.
+        settings: of drawing.
+        where: their place in a file, for messages.
+
+    Raises:
+        UnknownNameError: for a setting that it has not.
+        ConfigError: for a value that does not fit.
+    """
+    known = drawing_names(drawer_class)
     for name in settings:
         if name not in known:
-            raise UnknownNameError("setting of drawing", name, known)
-    fitting = {name: check(value, hints[name], where=f"draw.{name}") for name, value in settings.items()}
-    return replace(drawer, **fitting)
+            raise UnknownNameError(f"key of {where}", name, known)
+    hints = get_type_hints(drawer_class)
+    found = {name: check(value, hints[name], where=f"{where}.{name}") for name, value in settings.items()}
+    try:
+        drawer_class.check_drawing(**found)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return found
+
+
+def drawing_names(drawer_class: type[Any]) -> tuple[str, ...]:
+    """Return the names of the settings of drawing that a class has."""
+    return tuple(inspect.signature(drawer_class.check_drawing).parameters)
 
 
 def drawing_of(settings: Sequence[str]) -> tuple[Table, list[str]]:
@@ -149,15 +172,15 @@ def located(table: Table, base: Path, *, own: Collection[str] = ()) -> Table:
     for key, value in table.items():
         if isinstance(value, dict):
             inner = located(value, base, own=own)
-            found[key] = {**inner, "name": _place(inner.get("name"), base, own)} if key == "translator" else inner
+            found[key] = {**inner, "name": _at(inner.get("name"), base, own)} if key == "translator" else inner
         elif isinstance(value, list):
             found[key] = [located(one, base, own=own) if isinstance(one, dict) else one for one in value]
         else:
-            found[key] = _place(value, base, own) if key == "translator" else value
+            found[key] = _at(value, base, own) if key == "translator" else value
     return found
 
 
-def _place(name: Any, base: Path, own: Collection[str]) -> Any:
+def _at(name: Any, base: Path, own: Collection[str]) -> Any:
     if not isinstance(name, str) or name in own:
         return name
     return next((str(p.resolve()) for p in (base / name, Path(name)) if p.expanduser().is_dir()), name)

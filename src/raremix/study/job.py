@@ -1,11 +1,12 @@
 """A classifier to train, named by the hash of everything that it depends on."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from raremix.core import files
 from raremix.models import ClassifierSpec
-from raremix.study.arm_images import generator_keys, images_facts
+from raremix.study.arm_images import images_facts
 from raremix.study.arm_table import ArmSpec
 from raremix.study.fitted import check_weights
 from raremix.study.generator_guard import admitted_translators
@@ -40,8 +41,18 @@ class Job:
         return f"{self.arm}-seed{self.seed}{fold}-{self.key[:8]}"
 
 
-def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fold: int | None) -> Job:
+def make_job(
+    spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fold: int | None, keys: Mapping[str, str]
+) -> Job:
     """Name a job by the hash of its resolved inputs and of this code's version.
+
+    Args:
+        spec: the study.
+        prepared: its data, of the fold.
+        arm: the recipe.
+        seed: of the run.
+        fold: which one is held out, or None.
+        keys: of the study's generators, as `raremix.study.own_generators.generator_keys` returns them for the fold.
 
     Raises:
         HeldOutError: if the arm's weights were fitted on rows that this study holds out.
@@ -52,7 +63,6 @@ def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fo
     # What changes how fast a run is, or what is written beside it, but not the classifier.
     for name in ("workers", "checkpoints", "tensorboard"):
         train.pop(name)
-    keys = generator_keys(spec, prepared)
     generators = admitted_translators(
         arm.mix, prepared.manifest, size=spec.data.size, channels=prepared.channels, own=keys
     )
@@ -65,6 +75,8 @@ def make_job(spec: StudySpec, prepared: Prepared, *, arm: ArmSpec, seed: int, fo
         "threshold": spec.threshold,
         "metric": selection_metric(spec, prepared.manifest.card.task),
         "data": prepared.manifest.hash(),
+        # Which images may be flipped depends on it.
+        "modality": prepared.manifest.card.modality,
         "images": [spec.data.size, prepared.channels, spec.data.bits, spec.data.resize],
         **({"reading": spec.data.reading.key()} if spec.data.reading.key() else {}),
         **({"generators": generators} if generators else {}),

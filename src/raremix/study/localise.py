@@ -1,6 +1,6 @@
 """Where true masks exist: does each importance map of a classifier lie on the lesion, and beat knowing nothing?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ def score_maps(
     classifier: Path,
     manifest: Manifest,
     *,
-    translator: Path | None = None,
+    translators: Mapping[str, Path] | None = None,
     settings: ScoreSettings | None = None,
     progress: Progress | None = None,
 ) -> ScoredMaps:
@@ -110,14 +110,15 @@ def score_maps(
     Args:
         classifier: its folder.
         manifest: the data, with splits and a column `mask`.
-        translator: folder of a fitted translator, for difference maps.
+        translators: folders of fitted translators, for difference maps, by name; see `candidates` of
+            `raremix.study.localise_maps`.
         settings: how.
         progress: called while masks are read and maps are drawn.
 
     Raises:
         ManifestError: if the data have other classes, no such rows, or no masks.
-        HeldOutError: if the classifier was trained on these images, or the translator on held-out ones.
-        ConfigError: if the translator draws other images.
+        HeldOutError: if the classifier was trained on these images, or a translator on held-out ones.
+        ConfigError: if a translator draws other images.
         UnknownNameError: for a map, class or split that there is not.
         ReadError: naming the image or mask that cannot be read.
     """
@@ -128,11 +129,11 @@ def score_maps(
         raise UnknownNameError("class", asked.towards, card.classes)
     device = drawing_device()
     model = model.to(device)
-    drawer = None if translator is None else _translator(translator, card, manifest)
+    drawers = {name: _translator(path, card, manifest) for name, path in (translators or {}).items()}
     maps = candidates(
         model,
         classes=len(card.classes),
-        translator=drawer,
+        translators=drawers,
         towards=None if asked.towards is None else card.classes.index(asked.towards),
         names=asked.maps,
         without=asked.without,

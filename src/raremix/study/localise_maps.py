@@ -42,13 +42,13 @@ def candidates(
     model: nn.Module,
     *,
     classes: int,
-    translator: ImageTranslator | None = None,
+    translators: Mapping[str, ImageTranslator] | None = None,
     towards: int | None = None,
     names: Sequence[str] | None = None,
     without: Collection[str] = (),
     layer: str | None = None,
 ) -> Candidates:
-    """Build the maps that a classifier, and a translator if there is one, can draw.
+    """Build the maps that a classifier, and translators if there are some, can draw.
 
     The Grad-CAM family counts as one map per kind. Maps that need more than a classifier or a translator are none of
     them.
@@ -56,7 +56,8 @@ def candidates(
     Args:
         model: the classifier.
         classes: how many it knows.
-        translator: for difference maps and hyperplane maps.
+        translators: for difference maps and hyperplane maps, by name. One translator's maps are called "difference" and
+            "hyperplane"; of several, each one's bear its name: "difference (stars)".
         towards: the class that they translate to; None: the mean over all classes that an image does not show.
         layer: where the Grad-CAM family looks; None means the last stage.
         names: which; None means all that this classifier allows.
@@ -66,8 +67,8 @@ def candidates(
         UnknownNameError: for a name that is no such map.
         ConfigError: for a named map that this classifier cannot draw, or that needs a translator.
     """
-    makers = _makers(model, translator, classes, towards, layer)
-    every = [name for name in makers if name not in without]
+    makers = _makers(model, translators or {}, classes, towards, layer)
+    every = [name for name in makers if name.partition(" (")[0] not in without]
     asked = every if names is None else list(dict.fromkeys(names))
     maps: dict[str, ImportanceMap] = {"uniform": uniform, "centre": centre}
     left_out: dict[str, str] = {}
@@ -132,7 +133,11 @@ class AwayFromOwn:
 
 
 def _makers(
-    model: nn.Module, translator: ImageTranslator | None, classes: int, towards: int | None, layer: str | None
+    model: nn.Module,
+    translators: Mapping[str, ImageTranslator],
+    classes: int,
+    towards: int | None,
+    layer: str | None,
 ) -> Mapping[str, Callable[[], ImportanceMap]]:
     """Return how each map is built, by name."""
     makers: dict[str, Callable[[], ImportanceMap]] = {}
@@ -141,7 +146,9 @@ def _makers(
             makers |= {kind: partial(GradCAM, model=model, kind=kind, layer=layer) for kind in KINDS}
         elif made is DifferenceMap:
             for own, pair in (("difference", _difference), ("hyperplane", _hyperplane)):
-                makers[own] = partial(_away, pair, model, translator, classes, towards)
+                for whose, translator in (translators or {"": None}).items():
+                    title = own if len(translators) < 2 else f"{own} ({whose})"
+                    makers[title] = partial(_away, pair, model, translator, classes, towards)
         else:
             needs = {
                 key for key, one in inspect.signature(made).parameters.items() if one.default is inspect.Parameter.empty

@@ -204,7 +204,7 @@ def stand_in(table: Table, unfitted: Collection[str]) -> Table:
 
     Raises:
         UnknownNameError: for a key that difference maps have not.
-        ConfigError: if another mixer than VariMix asks for them.
+        ConfigError: if another mixer than VariMix asks for them, or a value does not fit.
     """
     found: Table = {}
     for key, value in table.items():
@@ -214,10 +214,13 @@ def stand_in(table: Table, unfitted: Collection[str]) -> Table:
             if value.get("name") == "difference" and name in unfitted:
                 if table.get("name") != "varimix":
                     raise ConfigError(f"{table.get('name')}.{ONLY_VARIMIX}")
+                hints = get_type_hints(DifferenceMap)
                 known = {"name", *inspect.signature(DifferenceMap).parameters, *KEPT_KEYS}
-                for own in value:
+                for own, given in value.items():
                     if own not in known:
                         raise UnknownNameError("key of a difference map", own, known)
+                    if own in hints and own != "translator":
+                        check(given, hints[own], where=f"difference.{own}")
                 kept = {own: value[own] for own in KEPT_KEYS if own in value}
                 found[key] = {"name": "fine_grained", **kept}
             else:

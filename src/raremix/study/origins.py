@@ -6,7 +6,8 @@ of each class and origin, and their features in the plane.
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,11 @@ from raremix.evaluate.generative import embed_in_plane
 from raremix.evaluate.generative.embedding import LEAST
 from raremix.mix import LEARNED_MIXERS
 from raremix.models import load_classifier
-from raremix.study.arm_images import resolved
 from raremix.study.arm_table import ArmSpec
-from raremix.study.feeds import make_feed, make_guide
 from raremix.study.generator_use import translators_in
-from raremix.study.mixers import make_mixer
+from raremix.study.mixed_batches import mixed_batches
 from raremix.study.outcomes import Outcome
+from raremix.study.own_generators import resolved
 from raremix.study.pictures import to_png
 from raremix.study.prepare import Prepared, of_arm
 from raremix.study.spec import StudySpec
@@ -40,7 +40,7 @@ WIDEST = 1400
 
 
 def origin_facts(
-    spec: StudySpec, prepared: Prepared, outcomes: Mapping[Any, Outcome]
+    spec: StudySpec, prepared: Prepared, outcomes: Mapping[Any, Outcome], *, unmade: Collection[str] = ()
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return where the images of an arm with generated ones lie in the plane, and examples of each origin.
 
@@ -51,12 +51,13 @@ def origin_facts(
         spec: the study.
         prepared: its data; with folds, of the first one.
         outcomes: the results that are there.
+        unmade: arms whose batches cannot be shown, since what they were trained with is not there any more.
 
     Returns:
         A part of the record and a part of the pictures; None where no arm has generated images, or the reference arm no
         result.
     """
-    arm = _chosen(spec, prepared)
+    arm = _chosen(spec, prepared, unmade)
     judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
     reference = spec.arm(spec.reference)
     if arm is None or not judges or reference.images is not None or translators_in(reference.mix):
@@ -83,8 +84,9 @@ def origin_facts(
     return record, shown
 
 
-def _chosen(spec: StudySpec, prepared: Prepared) -> ArmSpec | None:
-    found = [a for a in spec.arms if a.name in prepared.arms and a.images is not None and a.images.name == "generated"]
+def _chosen(spec: StudySpec, prepared: Prepared, unmade: Collection[str]) -> ArmSpec | None:
+    there = [arm for arm in spec.arms if arm.name in prepared.arms and arm.name not in unmade]
+    found = [arm for arm in there if arm.images is not None and arm.images.name == "generated"]
     mixing = [a for a in found if a.mix["name"] != "none" and a.mix["name"] not in LEARNED_MIXERS]
     return next(iter([*mixing, *found]), None)
 
@@ -114,19 +116,10 @@ def _of_origins(
 
 def _mixed(spec: StudySpec, prepared: Prepared, arm: ArmSpec) -> tuple[Float[Tensor, "n C H W"], Int[np.ndarray, " n"]]:
     """Return images as an arm mixes them, as far as they are no image that there was before."""
-    seed, found, labels = spec.seeds[0], [], []
-    shape = prepared.cache.shape[1:]
+    found, labels = [], []
     if arm.mix["name"] == "none" or arm.mix["name"] in LEARNED_MIXERS:
-        return torch.zeros(0, *shape), np.zeros(0, dtype=np.int64)
-    counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
-    mixer = make_mixer(arm.mix, where=f"arm.{arm.name}.mix", class_counts=counts)
-    feed = make_feed(spec, prepared, arm, seed=seed)
-    guide = make_guide(arm, prepared, feed, cache=prepared.cache.folder.parent.parent)
-    for step in range(BATCHES):
-        batch = feed.batch(step) if guide is None else guide.attach(feed.batch(step))
-        pool = batch if batch.pool is None else batch.pool
-        plan = mixer.plan(batch, pool, rng=rng(seed, "mix", step, 0))
-        mixed = plan.apply(batch, pool)
+        return torch.zeros(0, *prepared.cache.shape[1:]), np.zeros(0, dtype=np.int64)
+    for plan, mixed in islice(mixed_batches(spec, prepared, arm), BATCHES):
         is_mixed = ((plan.weight > 0) & (plan.weight < 1)).cpu()
         found.append(mixed.images.detach()[is_mixed])
         labels.append(mixed.targets[is_mixed].argmax(dim=1).numpy())

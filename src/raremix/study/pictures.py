@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ from PIL import Image
 
 from raremix.core.random import rng
 from raremix.mix import LEARNED_MIXERS
-from raremix.study.feeds import make_feed, make_guide
-from raremix.study.mixers import make_mixer
+from raremix.study.mixed_batches import mixed_batches
 from raremix.study.prepare import Prepared, of_arm
 from raremix.study.spec import StudySpec
 
@@ -28,6 +28,8 @@ def pictures(
     ids: Int[np.ndarray, " N"],
     targets: Float[np.ndarray, "N K"],
     scores: Mapping[str, Float[np.ndarray, "N K"]],
+    *,
+    unmade: Collection[str] = (),
 ) -> dict[str, Any]:
     """Make all pictures.
 
@@ -37,10 +39,12 @@ def pictures(
         ids: manifest ids of the test rows.
         targets: their labels.
         scores: what each arm said, averaged over seeds.
+        unmade: arms whose batches cannot be shown, since what they were trained with is not there any more.
     """
+    shown = [arm.name for arm in spec.arms if arm.name in scores and arm.name not in unmade]
     return {
         "classes": class_examples(prepared),
-        "arms": [arm_batch(spec, prepared, arm.name) for arm in spec.arms if arm.name in scores],
+        "arms": [arm_batch(spec, prepared, name) for name in shown],
         "errors": [
             error for name, said in scores.items() for error in worst_errors(prepared, ids, targets, said, name)
         ],
@@ -64,16 +68,10 @@ def class_examples(prepared: Prepared) -> list[dict[str, Any]]:
 def arm_batch(spec: StudySpec, prepared: Prepared, arm_name: str) -> dict[str, Any]:
     """Draw the first images of an arm's first batch, as the network sees them, with their mixed labels."""
     arm = spec.arm(arm_name)
-    prepared, seed = of_arm(prepared, arm), spec.seeds[0]
-    feed = make_feed(spec, prepared, arm, seed=seed)
-    guide = make_guide(arm, prepared, feed, cache=prepared.cache.folder.parent.parent)
-    batch = feed.batch(0) if guide is None else guide.attach(feed.batch(0))
-    pool = batch if batch.pool is None else batch.pool
-    counts = tuple(float(n) for n in prepared.manifest.class_counts("train"))
-    # A mixer that learns begins as MixUp does: there is no network yet whose masks could be shown.
-    table = {"name": "mixup", "alpha": 1.0} if arm.mix["name"] in LEARNED_MIXERS else arm.mix
-    mixer = make_mixer(table, where=f"arm.{arm_name}.mix", class_counts=counts)
-    mixed = mixer.plan(batch, pool, rng=rng(seed, "mix", 0, 0)).apply(batch, pool)
+    if arm.mix["name"] in LEARNED_MIXERS:
+        # It begins as MixUp does: there is no network yet whose masks could be shown.
+        arm = replace(arm, mix={"name": "mixup", "alpha": 1.0})
+    _, mixed = next(mixed_batches(spec, of_arm(prepared, arm), arm))
     count = min(PER_ARM, len(mixed.images))
     values = (mixed.images[:count].detach().clamp(0, 1) * 255).round().byte().numpy()
     classes = prepared.manifest.card.classes

@@ -18,17 +18,17 @@ from raremix.evaluate.calibration import reliability
 from raremix.evaluate.curves import confusion, pr_curve, roc_curve
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.summary import measure
-from raremix.study.arm_images import resolved
 from raremix.study.comparisons import control_comparisons, reference_comparisons
 from raremix.study.coverage import coverage_facts
-from raremix.study.fitted import told
+from raremix.study.fitted import fitted_entries
 from raremix.study.gates import translator_gates
+from raremix.study.image_facts import describe_added, describe_quarantine, describe_rarity
 from raremix.study.lesions import lesion_facts
 from raremix.study.origins import origin_facts
 from raremix.study.outcomes import Outcome, TestRows, all_predictions, collect
+from raremix.study.own_generators import generators_of, resolved
 from raremix.study.pictures import pictures
 from raremix.study.prepare import Prepared, of_arm
-from raremix.study.rarity import describe_added, describe_quarantine, describe_rarity
 from raremix.study.spec import StudySpec
 
 PACKAGES = ("raremix", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "polars", "pillow")
@@ -43,6 +43,7 @@ def gather(
     failed: Mapping[str, str],
     decidable: Mapping[str, Any],
     folder: Path,
+    unmade: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Compute the record.
@@ -55,12 +56,13 @@ def gather(
         failed: why jobs failed.
         decidable: the smallest decidable difference, from before training.
         folder: the run folder, where tables are written.
+        unmade: why arms lack images or translators in the first fold, by name; these arms are shown without pictures.
         progress: called as arms are done.
 
     Returns:
         {"record": ..., "images": ..., "tables": ...}, ready to be written.
     """
-    first = next(iter(prepared.values()))
+    first, unmade = next(iter(prepared.values())), unmade or {}
     manifest, card = first.manifest, first.manifest.card
     metric = spec.primary_metric(card.task)
     rows = collect(spec, first.untouched, outcomes)
@@ -83,12 +85,12 @@ def gather(
         "data": _describe_data(spec, first),
         "arms": [_describe_arm(spec, arm.name, outcomes, first) for arm in spec.arms],
         "decidable": dict(decidable),
-        "fitted_on": told({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
-        "coverage": coverage_facts(resolved(spec, first), first),
+        "fitted_on": fitted_entries({o.folder.name: o.facts.get("fitted_on", {}) for o in outcomes.values()}),
+        "coverage": coverage_facts(spec, first),
         "lesions": lesion_facts(spec, first, outcomes, folder=folder, progress=progress),
         "translators": translator_gates(spec, first, outcomes, folder=folder, progress=progress),
         "history": [_history(outcome, metric) for outcome in outcomes.values()],
-        "warnings": _warnings(first, outcomes),
+        "warnings": _warnings(spec, first, outcomes, unmade),
         "spec": spec.to_toml(),
         "versions": {**{name: version(name) for name in PACKAGES}, "python": platform.python_version()},
         "environment": _environment(outcomes),
@@ -114,9 +116,10 @@ def gather(
         record["comparisons"] = reference_comparisons(spec, manifest, rows, metric)
     added = {entry["name"]: entry["added"] for entry in record["arms"]}
     record["controls"] = control_comparisons(spec, manifest, rows, metric, added=added)
-    record["origins"], origins = origin_facts(spec, first, outcomes)
+    record["origins"], origins = origin_facts(spec, first, outcomes, unmade=unmade)
     said = {name: values.mean(axis=0) for name, values in rows.scores.items()}
-    images = {**pictures(resolved(spec, first), first, rows.ids, rows.targets, said), "origins": origins}
+    shown = pictures(resolved(spec, first), first, rows.ids, rows.targets, said, unmade=unmade)
+    images = {**shown, "origins": origins}
     if progress is not None:
         progress("measuring", len(arms) + 1, len(arms) + 1)
     if record["metrics"]:
@@ -262,8 +265,10 @@ def _history(outcome: Outcome, metric: str) -> dict[str, Any]:
     }
 
 
-def _warnings(prepared: Prepared, outcomes: Mapping[Any, Outcome]) -> list[str]:
-    warnings = []
+def _warnings(
+    spec: StudySpec, prepared: Prepared, outcomes: Mapping[Any, Outcome], unmade: Mapping[str, str]
+) -> list[str]:
+    warnings = _what_is_gone(spec, prepared, outcomes, unmade)
     if not prepared.grouped:
         warnings.append(
             "Every image counts as a patient of its own, because the data name no groups. If several images are of one "
@@ -272,6 +277,24 @@ def _warnings(prepared: Prepared, outcomes: Mapping[Any, Outcome]) -> list[str]:
     for outcome in outcomes.values():
         warnings += [f"{outcome.folder.name}: {note}" for note in outcome.facts["notes"]]
     return warnings
+
+
+def _what_is_gone(
+    spec: StudySpec, prepared: Prepared, outcomes: Mapping[Any, Outcome], unmade: Mapping[str, str]
+) -> list[str]:
+    """Say of which arms with results not everything can be shown, since what they were trained with was deleted."""
+    arms = list(dict.fromkeys(job.arm for job in outcomes))
+    found = [
+        f"{arm}: its results stand, but its batch, and what it added, are not shown here ({unmade[arm]})"
+        for arm in arms
+        if arm in unmade
+    ]
+    gone = [name for name in sorted(generators_of(spec, arms)) if name not in prepared.generators]
+    return found + [
+        f"The generator {name} is not in the run folder: how it came to draw, and what its translations change, is "
+        "not shown here."
+        for name in gone
+    ]
 
 
 def _environment(outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ checkpoint.
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from raremix.evaluate.compare import MIN_SEEDS
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
-from raremix.study.arm_images import Workshop, check_place, generators_left, with_images
+from raremix.study.arm_images import check_place, with_images
 from raremix.study.comparisons import rankable_labels
 from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.fitted import check_fitted
@@ -25,6 +25,7 @@ from raremix.study.job import Job, make_job
 from raremix.study.jobs import run_job
 from raremix.study.openings import open_test_rows
 from raremix.study.outcomes import Outcome
+from raremix.study.own_generators import Workshop, check_own_generators, generator_keys, generators_left
 from raremix.study.prepare import Prepared, of_arm, prepare
 from raremix.study.record import gather, write_record
 from raremix.study.spec import StudySpec
@@ -32,6 +33,9 @@ from raremix.study.stages import forget_stages
 from raremix.study.tasks import check_recipe
 
 Say = Callable[[str], None]
+
+ArmInFold = tuple[str, int | None]
+"""An arm's name, and the fold that is held out from it, or None."""
 
 QUARANTINE = "quarantine.csv"
 """The file of a run folder that lists what could not be read."""
@@ -48,6 +52,7 @@ class StudyPlan:
         done: those that have a result.
         decidable: the smallest difference that the test set can decide, in words and as a number.
         generators: those that are still to be fitted, in words.
+        keys: of the study's generators, by fold and name.
     """
 
     folder: Path
@@ -56,6 +61,16 @@ class StudyPlan:
     done: tuple[Job, ...]
     decidable: dict[str, Any]
     generators: tuple[str, ...] = ()
+    keys: dict[int | None, dict[str, str]] = field(default_factory=dict)
+
+    def finished(self, fold: int | None) -> list[str]:
+        """Return the arms that have all of their results in a fold."""
+        return _finished(self.jobs, self.done, fold)
+
+
+def _finished(jobs: Sequence[Job], done: Sequence[Job], fold: int | None) -> list[str]:
+    left = {job.arm for job in jobs if job.fold == fold and job not in done}
+    return list(dict.fromkeys(job.arm for job in done if job.fold == fold and job.arm not in left))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +100,7 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
     Raises:
         GuardError: if the data would mislead.
         DataError: if files or tables do not fit.
-        ConfigError: if an arm's loss does not go with its classifier or its images.
+        ConfigError: if an arm's loss does not go with its classifier or its images, or a generator with the data.
     """
     folder = runs / spec.name
     folds: list[int | None] = [None] if spec.folds is None else list(range(spec.folds))
@@ -94,22 +109,31 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
         check_place(spec, part, folder)
         for arm in spec.arms:
             check_recipe(spec, arm, part)
+        check_own_generators(spec, part)
+    keys = {fold: generator_keys(spec, part) for fold, part in prepared.items()}
     jobs = tuple(
-        make_job(spec, prepared[fold], arm=arm, seed=seed, fold=fold)
+        make_job(spec, prepared[fold], arm=arm, seed=seed, fold=fold, keys=keys[fold])
         for seed in spec.seeds
         for fold in folds
         for arm in spec.arms
     )
     done = tuple(job for job in jobs if (job_folder(folder, job) / "result").is_dir())
     steps = {table.name: table.train.steps for table in spec.generators}
-    left = [(name, fold) for fold in folds for name in generators_left(spec, prepared[fold], folder)]
+    left = [
+        (name, fold)
+        for fold in folds
+        for name in generators_left(
+            spec, folder, keys=keys[fold], arms=[a.name for a in spec.arms if a.name not in _finished(jobs, done, fold)]
+        )
+    ]
     return StudyPlan(
         folder=folder,
         prepared=prepared,
         jobs=jobs,
         done=done,
         decidable=smallest_decidable(spec, prepared),
-        generators=tuple(f"{_place(name, fold)} ({steps[name]} steps)" for name, fold in left),
+        generators=tuple(f"{in_fold(name, fold)} ({steps[name]} steps)" for name, fold in left),
+        keys=keys,
     )
 
 
@@ -185,7 +209,7 @@ def run_study(
         failed = train_all(spec, plan, cache=cache, make=make, unmade=unmade, say=say, should_stop=should_stop)
         for job in plan.jobs:
             open_test_rows(spec, plan.prepared[job.fold], job, folder=job_folder(folder, job))
-        return finish_study(spec, plan, failed=failed, progress=make("Gathering evidence"))
+        return finish_study(spec, plan, failed=failed, unmade=unmade, progress=make("Gathering evidence"))
 
 
 def make_images(
@@ -196,22 +220,26 @@ def make_images(
     make: Callable[[str], Progress],
     say: Say = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[StudyPlan, dict[str, str]]:
+) -> tuple[StudyPlan, dict[ArmInFold, str]]:
     """Fit the study's generators, and make the images that arms add; the caller holds the run folder's claim.
 
+    For arms that have all of their results nothing is made: what is still there of their images is opened.
+
     Returns:
-        The plan with those images, and why arms cannot be trained for want of them, by name and fold.
+        The plan with those images, and why arms cannot be trained, or not be shown, for want of them.
     """
     shop = Workshop(spec=spec, folder=plan.folder, cache=cache, make=make, say=say, should_stop=should_stop)
-    found, unmade = {}, {}
+    found: dict[int | None, Prepared] = {}
+    unmade: dict[ArmInFold, str] = {}
     for fold, prepared in plan.prepared.items():
-        found[fold], failed = with_images(shop, prepared)
-        unmade |= {_place(arm, fold): reason for arm, reason in failed.items()}
+        found[fold], failed = with_images(shop, prepared, keys=plan.keys.get(fold), finished=plan.finished(fold))
+        unmade |= {(arm, fold): reason for arm, reason in failed.items()}
     return replace(plan, prepared=found), unmade
 
 
-def _place(arm: str, fold: int | None) -> str:
-    return arm if fold is None else f"{arm}, fold {fold}"
+def in_fold(name: str, fold: int | None) -> str:
+    """Return in words which arm or generator of which fold is meant."""
+    return name if fold is None else f"{name}, fold {fold}"
 
 
 def write_quarantine(folder: Path, plan: StudyPlan, *, say: Say) -> None:
@@ -236,7 +264,7 @@ def train_all(
     cache: Path,
     make: Callable[[str], Progress],
     splits: Sequence[Split] = ("validation", "test"),
-    unmade: Mapping[str, str] | None = None,
+    unmade: Mapping[ArmInFold, str] | None = None,
     say: Say = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
@@ -263,7 +291,7 @@ def train_all(
             forget_stages(where)
             files.remove_file(where / "error.txt")
             continue
-        if (reason := (unmade or {}).get(_place(job.arm, job.fold))) is not None:
+        if (reason := (unmade or {}).get((job.arm, job.fold))) is not None:
             failed[job.folder_name] = reason
             continue
         title = f"{job.arm}, seed {job.seed}" + ("" if job.fold is None else f", fold {job.fold}")
@@ -289,9 +317,22 @@ def train_all(
 
 
 def finish_study(
-    spec: StudySpec, plan: StudyPlan, *, failed: dict[str, str] | None = None, progress: Progress | None = None
+    spec: StudySpec,
+    plan: StudyPlan,
+    *,
+    failed: dict[str, str] | None = None,
+    unmade: Mapping[ArmInFold, str] | None = None,
+    progress: Progress | None = None,
 ) -> StudyResult:
-    """Gather the results that are there into the record, and write the report."""
+    """Gather the results that are there into the record, and write the report.
+
+    Args:
+        spec: the study.
+        plan: its jobs, and its data with the images that arms add.
+        failed: why jobs failed, as `train_all` returns it.
+        unmade: why arms lack images, as `make_images` returns it.
+        progress: called as arms are done.
+    """
     outcomes = load_outcomes(plan.folder, plan.jobs)
     refuse_foreign_fits(spec, plan, outcomes)
     missing = [job.folder_name for job in plan.jobs if job not in outcomes]
@@ -302,11 +343,18 @@ def finish_study(
         missing=missing,
         failed=failed or {},
         decidable=plan.decidable,
+        unmade=unmade_of_first(plan, unmade or {}),
         folder=plan.folder,
         progress=progress,
     )
     write_record(plan.folder, record)
     return StudyResult(folder=plan.folder, report=write_report(plan.folder), failed=failed or {})
+
+
+def unmade_of_first(plan: StudyPlan, unmade: Mapping[ArmInFold, str]) -> dict[str, str]:
+    """Return why arms lack images in the fold that a report shows, by name."""
+    shown = next(iter(plan.prepared))
+    return {arm: reason for (arm, fold), reason in unmade.items() if fold == shown}
 
 
 def refuse_foreign_fits(spec: StudySpec, plan: StudyPlan, outcomes: Mapping[Job, Outcome]) -> None:

@@ -22,8 +22,9 @@ from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.models import ClassifierSpec
 from raremix.study.arm_table import PARTS, ArmSpec, absolute, read_arms
 from raremix.study.data_tables import DataSpec, EvaluateSpec, SplitSpec, read_data_table
-from raremix.study.generator_table import GeneratorTable, called_weights, placed, read_generators
-from raremix.study.generator_use import located, translators_in
+from raremix.study.generator_asks import check_generators
+from raremix.study.generator_table import GeneratorTable, placed, read_generators
+from raremix.study.generator_use import located
 from raremix.study.mixers import check_mixer, make_mixer, stand_in
 from raremix.study.train_table import check_train
 from raremix.train import TrainSpec
@@ -251,7 +252,7 @@ class _StudyTable:
 def _check(spec: StudySpec) -> None:
     """Build every part once, so that a wrong key in the last arm is found before the first is trained."""
     spec.arm(spec.reference)
-    _check_generators(spec)
+    check_generators(spec.arms, spec.generators, spec.data)
     own_generators = [table.name for table in spec.generators]
     for arm in spec.arms:
         plain = stand_in(arm.mix, own_generators)
@@ -289,27 +290,3 @@ def _check(spec: StudySpec) -> None:
         raise ConfigError(f"study.folds = {spec.folds}: expected at least 2, or leave it out")
     if not 8 <= spec.data.size <= 4096:
         raise ConfigError(f"data.size = {spec.data.size}: expected 8 to 4096 pixels")
-
-
-def _check_generators(spec: StudySpec) -> None:
-    """Refuse arms that ask for a generator that there is not, and generators that nothing asks for."""
-    names = [table.name for table in spec.generators]
-    asked = {str(path) for arm in spec.arms for path in translators_in(arm.mix)}
-    for arm in spec.arms:
-        if arm.imbalance is not None and any(str(path) in names for path in translators_in(arm.mix)):
-            raise ConfigError(
-                f"arm.{arm.name}: a translator that the study fits knows the images that imbalance takes away; make "
-                "[data] imbalanced instead"
-            )
-        if arm.images is not None and arm.images.name == "generated":
-            if arm.images.generator not in names:
-                raise UnknownNameError(f"generator of arm {arm.name}", arm.images.generator, names)
-            asked.add(arm.images.generator)
-    for place, table in enumerate(spec.generators):
-        weights = called_weights(table, names)
-        if weights is not None and names.index(weights) > place:
-            raise ConfigError(f"generator {table.name} begins with {weights}: name {weights} before it")
-        asked.add(weights or "")
-    for name in names:
-        if name not in asked:
-            raise ConfigError(f"generator {name}: no arm asks for it, by images = {{ generator = ... }} or translator")

@@ -22,7 +22,7 @@ from raremix.data.unnamed import unnamed_groups
 from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, generator_hash
 from raremix.generate.sampling import block_of, sample, to_bytes
 from raremix.study.extra_images import Begin, counts_up_to
-from raremix.study.generator_guard import refuse_leaking, refuse_other_form
+from raremix.study.generator_guard import refuse_among_real, refuse_leaking, refuse_other_form
 from raremix.study.generator_spec import fitted_ids
 from raremix.study.generator_use import drawing_device, drawn_with, open_generator, refuse_unseen
 from raremix.study.prepare import Prepared
@@ -113,7 +113,7 @@ def synthesize(
     manifest = prepared.manifest
     refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     refuse_leaking(generator, manifest, what=f"the generator {generator}")
-    _refuse_real(manifest, output)
+    refuse_among_real(output, manifest, option="--output")
     plan = plan_synthesis(prepared, to=to, output=output)
     for name, count in plan.wanted.items():
         if count:
@@ -187,16 +187,6 @@ def _draw(
         drawn = to_bytes(drawer(images, wanted.to(device), rng=rng(seed, "latent", label, int(block), 1)))
         asked = np.isin(every, numbers)
         yield every[asked], drawn[asked], [[int(parent)] for parent in parents[asked]]
-
-
-def _refuse_real(manifest: Manifest, output: Path) -> None:
-    """Refuse a folder among the real files, where a source that lists folders would take synthetic images for real."""
-    root, target = manifest.root.resolve(), output.resolve()
-    if target == root or target.is_relative_to(root) or root.is_relative_to(target):
-        raise GuardError(
-            f"{output} lies in the folder of the real images ({manifest.root}), or holds it: synthetic images never "
-            "mix with real files; choose another --output"
-        )
 
 
 def _claim_folder(output: Path, facts: dict[str, Any]) -> None:
