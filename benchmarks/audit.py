@@ -118,7 +118,7 @@ def speed(name: str, root: Path, *, turns: int) -> list[dict[str, object]]:
 def ours(table: Path, columns: dict[str, str], cache: Path) -> None:
     """Audit a table and write the page."""
     from raremix.report.audit import write_audit
-    from raremix.study.audit import audit_data, record_of
+    from raremix.study.audit.record import audit_data, record_of
     from raremix.study.defaults import study_of
 
     settings = [f"data.{key}={json.dumps(value)}" for key, value in columns.items()]
@@ -296,9 +296,9 @@ def make_files(folder: Path, count: int) -> int:
 
 def audit_one(folder: Path) -> None:
     """Audit the made-up files, and print time and peak memory as JSON."""
-    import raremix.study.audit
+    import raremix.study.audit.record
 
-    assert raremix.study.audit
+    assert raremix.study.audit.record
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     columns = {"label": "label", "group": "patient", "split": "split"}
     wall, processor = timed(lambda: ours(folder / "labels.csv", columns, folder / "cache"))

@@ -37,9 +37,9 @@ from raremix.generate import Diffusion, PixelDrawer, load_generator
 from raremix.generate.diffusion_library import image_network
 from raremix.generate.sampling import latent
 from raremix.study.defaults import study_of
-from raremix.study.generator import make_feed
-from raremix.study.generator_draw import settings_of
-from raremix.study.generator_spec import fitted_ids, form_of, read_generator
+from raremix.study.generators.draw import settings_of
+from raremix.study.generators.fit import make_feed
+from raremix.study.generators.spec import fitted_ids, form_of, read_generator
 from raremix.study.prepare import prepare
 from raremix.train import fit
 from raremix.train.feed import to_float

@@ -24,7 +24,7 @@ from torch.nn import functional
 from raremix.core import files
 from raremix.data import Manifest, Table, build_cache
 from raremix.evaluate.generative import COPIES, Space, judge_ratios, pixel_space, pixel_views, plant_copies, ratios_of
-from raremix.study.representation import Representation, representation_of
+from raremix.study.audit.representation import Representation, representation_of
 
 DRAWS, COPIED, PLANTED = 20, 0.05, 100
 

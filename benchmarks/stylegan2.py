@@ -35,8 +35,8 @@ from raremix.generate.ada import draw_adaptation, kinds_of
 from raremix.generate.ada_apply import adapt
 from raremix.generate.form import Form, classes_of
 from raremix.generate.stylegan2 import noise_length
-from raremix.study.generator import make_feed
-from raremix.study.generator_spec import fitted_ids, form_of, read_generator
+from raremix.study.generators.fit import make_feed
+from raremix.study.generators.spec import fitted_ids, form_of, read_generator
 from raremix.study.prepare import prepare
 from raremix.train import fit
 from raremix.train.spec import make_fabric, resolve_precision

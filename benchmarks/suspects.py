@@ -5,11 +5,11 @@
 Into `--images` images of HAM10000 and of Kermany's chest X-rays, one per lesion or patient, are planted: copies that
 were cropped, rotated, changed in contrast, compressed, or all of it (5 %); foreign images: of the other data set,
 phantoms, noise, and screens of text (4 %); wrong labels, drawn by how common the other classes are (5 %). All are
-planted at once, in files, and `raremix.study.suspects.find_suspects` is run as a user would. Beside it, on the same
-images: perceptual hash, structural similarity (SSIM over windows of 8 x 8 that do not overlap, of 64 px grey images, so
-that all pairs can be computed), SelfClean's scores in the same representations, an isolation forest, and thumbnails
-alone. The seed draws images and contamination; intervals are Student's over the seeds. Training an encoder takes the
-most time, so it is done for the first `--own-seeds` only.
+planted at once, in files, and `raremix.study.audit.suspects.find_suspects` is run as a user would. Beside it, on the
+same images: perceptual hash, structural similarity (SSIM over windows of 8 x 8 that do not overlap, of 64 px grey
+images, so that all pairs can be computed), SelfClean's scores in the same representations, an isolation forest, and
+thumbnails alone. The seed draws images and contamination; intervals are Student's over the seeds. Training an encoder
+takes the most time, so it is done for the first `--own-seeds` only.
 
 Into the labels of the ChestX-ray14 subset, up to 14 findings per image, only wrong ones are planted, in 5 % of the
 images: half lose one of their findings, half get one more, drawn by how common it is.
@@ -44,9 +44,9 @@ from raremix.data import Card, Manifest, Phantom
 from raremix.data.isolation import joining_distances
 from raremix.data.neighbours import nearest, unit
 from raremix.data.suspects import rank_suspects
-from raremix.study.representation import representation_of
-from raremix.study.suspects import find_suspects
-from raremix.study.vectors import vectors_of
+from raremix.study.audit.representation import representation_of
+from raremix.study.audit.suspects import find_suspects
+from raremix.study.audit.vectors import vectors_of
 
 COPIES, FOREIGN, FLIPPED = 0.05, 0.04, 0.05
 CHANGES = ("crop", "rotation", "contrast", "compression", "all of it")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from raremix.study.rules import arms_as_markdown, cuts_as_markdown, rules_as_markdown
+from raremix.study.recommend.rules import arms_as_markdown, cuts_as_markdown, rules_as_markdown
 
 LISTED = {"Methods": "methods", "Importance maps": "importance", "Generators": "generate", "Losses": "losses"}
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from raremix.core import files
-from raremix.study.audit import audit_data, summary_of
+from raremix.study.audit.record import audit_data, summary_of
 from raremix.study.prepare import default_cache
 from raremix.study.spec import read_study
 

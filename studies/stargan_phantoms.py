@@ -22,9 +22,9 @@ from raremix.data.samplers import Balanced
 from raremix.losses import LOSSES
 from raremix.mix import MIXERS
 from raremix.models import ClassifierSpec
-from raremix.study.generator import fit_generator, make_feed
-from raremix.study.generator_spec import read_generator
-from raremix.study.generator_use import open_translator
+from raremix.study.generators.fit import fit_generator, make_feed
+from raremix.study.generators.spec import read_generator
+from raremix.study.generators.use import open_translator
 from raremix.study.prepare import Prepared, prepare
 from raremix.train import Classification, TrainSpec, fit
 from raremix.train.feed import to_float

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raremix.study import survey
-from raremix.study.step_time import RunTime
+from raremix.study.recommend import survey
+from raremix.study.recommend.step_time import RunTime
 
 Run = Callable[..., tuple[int, str, str]]
 TINY = [f"--set=data.{text}" for text in ("images=60", "classes=2", "imbalance_ratio=2", "size=28")]

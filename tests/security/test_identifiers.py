@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset
 from tests.data.dicoms import dicom
-from tests.study.synthetic_sets import plain_features
+from tests.study.generators.synthetic_sets import plain_features
 
 from raremix import cli
 from raremix.core.errors import RaremixError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.study.generator_studies import ARMS, DCGAN, DIFFERENCE, STARS, study
+from tests.study.generators.generator_studies import ARMS, DCGAN, DIFFERENCE, STARS, study
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, RunError, StoppedError, UnknownNameError
@@ -18,8 +18,8 @@ from raremix.study import read_study, run_study
 from raremix.study.arm_images import check_place, with_images
 from raremix.study.extra_images import ExtraImages
 from raremix.study.feeds import exchanged, make_feed, make_guide
+from raremix.study.generators.own import Workshop, generator_keys, only_arm
 from raremix.study.job import make_job
-from raremix.study.own_generators import Workshop, generator_keys, only_arm
 from raremix.study.prepare import Prepared, of_arm, prepare
 
 

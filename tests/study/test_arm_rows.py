@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from tests.core.faults import CountingDisk
-from tests.study.generator_studies import ARMS, DCGAN, DIFFERENCE, STARS, study
+from tests.study.generators.generator_studies import ARMS, DCGAN, DIFFERENCE, STARS, study
 from torch import nn
 
 from raremix.core import files
@@ -19,15 +19,15 @@ from raremix.core.fitted import FITTED_ON, write_fitted
 from raremix.core.types import Batch, MixPlan
 from raremix.data import Manifest
 from raremix.models import ClassifierCard
-from raremix.study import origins as module
 from raremix.study.arm_images import with_images
 from raremix.study.fitted import rows_of
+from raremix.study.generators.own import Workshop
 from raremix.study.job import Job
-from raremix.study.origins import origin_facts
-from raremix.study.outcomes import Outcome
-from raremix.study.own_generators import Workshop
-from raremix.study.pictures import arm_batch
 from raremix.study.prepare import Prepared, prepare
+from raremix.study.record import origins as module
+from raremix.study.record.origins import origin_facts
+from raremix.study.record.outcomes import Outcome
+from raremix.study.record.pictures import arm_batch
 from raremix.study.spec import StudySpec
 
 pytestmark = pytest.mark.usefixtures("no_fsync")

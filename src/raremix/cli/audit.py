@@ -80,7 +80,15 @@ def audit(
     from raremix.core import files
     from raremix.core.errors import UsageError
     from raremix.report.audit import write_audit
-    from raremix.study.audit import audit_data, facts_of, load_for_audit, record_of, row_names, sum_up, summary_of
+    from raremix.study.audit.record import (
+        audit_data,
+        facts_of,
+        load_for_audit,
+        record_of,
+        row_names,
+        sum_up,
+        summary_of,
+    )
     from raremix.study.defaults import study_of
     from raremix.study.prepare import cache_of
 

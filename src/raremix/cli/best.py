@@ -14,8 +14,8 @@ def run_for_best(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, ke
     from dataclasses import asdict
 
     from raremix.evaluate.metrics import METRICS
-    from raremix.study.best import run_best
-    from raremix.study.best_readme import choice_table, choice_words
+    from raremix.study.best.readme import choice_table, choice_words
+    from raremix.study.best.run import run_best
     from raremix.study.prepare import cache_of
 
     say = (lambda text: None) if as_json else (lambda text: err.print(escape(text), soft_wrap=True))

@@ -36,9 +36,9 @@ def curate(
         raremix curate runs/synthetic/lesions-stargan --classifier runs/lesions/classifiers/baseline-0
     """
     from raremix.core.errors import UsageError
-    from raremix.study.curate import counts_of, write_curated
-    from raremix.study.curate import curate as choose
     from raremix.study.defaults import study_of
+    from raremix.study.generators.curate import counts_of, write_curated
+    from raremix.study.generators.curate import curate as choose
     from raremix.study.prepare import cache_of, prepare
 
     place = Path(data)

@@ -82,8 +82,8 @@ def fit(
         raremix generator fit my_images/ --method diffusion --size 64 --set generator.width=32
         raremix generator fit my_images/ --method stylegan2 --set train.devices=2 --set train.batch_size=64
     """
-    from raremix.study.generator import check_beginning, fit_generator
-    from raremix.study.generator_spec import fitted_ids, form_of, read_generator, refuse_few, worded
+    from raremix.study.generators.fit import check_beginning, fit_generator
+    from raremix.study.generators.spec import fitted_ids, form_of, read_generator, refuse_few, worded
     from raremix.study.prepare import cache_of, prepare
 
     own = [*columns(label, group), *(settings or [])]
@@ -150,8 +150,8 @@ def sample(
     """
     from raremix.core import files
     from raremix.core.errors import UsageError
-    from raremix.study.generator_draw import open_drawer, sample_class
-    from raremix.study.generator_use import drawing_of
+    from raremix.study.generators.draw import open_drawer, sample_class
+    from raremix.study.generators.use import drawing_of
 
     where = output or folder / "drawn"
     drawing, rest = drawing_of(settings or [])
@@ -190,8 +190,8 @@ def translate(
     raremix generator translate runs/generators/lesions-diffusion my_images/ --set draw.strength=0.3
     """
     from raremix.study.defaults import study_of
-    from raremix.study.generator_draw import settings_of, translate_grid
-    from raremix.study.generator_use import drawing_of, open_translator
+    from raremix.study.generators.draw import settings_of, translate_grid
+    from raremix.study.generators.use import drawing_of, open_translator
     from raremix.study.prepare import cache_of, prepare
 
     drawing, rest = drawing_of(settings or [])
@@ -216,7 +216,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from raremix.generate.folder import generator_hash
-    from raremix.study.generator_use import drawing_names, open_generator
+    from raremix.study.generators.use import drawing_names, open_generator
 
     drawer, card = open_generator(folder)
     strip = folder / "evolution.png"

@@ -64,9 +64,9 @@ def adm(
 
     from raremix.core import files
     from raremix.study.defaults import study_of
-    from raremix.study.difference_maps import MapSettings, compute_maps, draw_maps
-    from raremix.study.generator_draw import settings_of
-    from raremix.study.generator_use import open_translator
+    from raremix.study.generators.difference_maps import MapSettings, compute_maps, draw_maps
+    from raremix.study.generators.draw import settings_of
+    from raremix.study.generators.use import open_translator
     from raremix.study.prepare import cache_of, prepare
 
     _, card = open_translator(generator)
@@ -142,8 +142,8 @@ def score(
     from dataclasses import asdict
 
     from raremix.study.defaults import study_of
-    from raremix.study.localise import MASK_FREE, ScoreSettings, score_maps, write_scores
-    from raremix.study.localise_masks import masked_rows
+    from raremix.study.localise.masks import masked_rows
+    from raremix.study.localise.score import MASK_FREE, ScoreSettings, score_maps, write_scores
     from raremix.study.prepare import cache_of, split_manifest
 
     spec = study_of(data, settings=[*columns(label, group), *(settings or [])])

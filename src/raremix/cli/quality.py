@@ -49,9 +49,9 @@ def quality(
     from raremix.core.errors import UsageError
     from raremix.report.quality import write_quality
     from raremix.study.defaults import study_of
+    from raremix.study.generators.quality import judge_synthetic
+    from raremix.study.generators.quality_record import facts_of, record_of
     from raremix.study.prepare import cache_of, prepare
-    from raremix.study.quality_record import facts_of, record_of
-    from raremix.study.synthetic_quality import judge_synthetic
 
     page = output or (Path(data) / "quality.html" if Path(data).is_dir() else Path("quality.html"))
     if page.suffix != ".html":

@@ -64,12 +64,12 @@ def recommend(
     """
     from raremix.core import files
     from raremix.core.errors import UsageError
-    from raremix.study.commented import cost_words, decidable_words, limit_words, render, render_second
     from raremix.study.prepare import default_cache
-    from raremix.study.quality import refuse_poor_quality
-    from raremix.study.recommend import make_plan, minutes_of
-    from raremix.study.rules import read_rules
-    from raremix.study.survey import survey
+    from raremix.study.recommend.commented import cost_words, decidable_words, limit_words, render, render_second
+    from raremix.study.recommend.contradictions import refuse_poor_quality
+    from raremix.study.recommend.plan import make_plan, minutes_of
+    from raremix.study.recommend.rules import read_rules
+    from raremix.study.recommend.survey import survey
 
     minutes = None if time_limit is None else minutes_of(time_limit)
     rules, given = read_rules(), [*columns(label, group), *(settings or [])]
@@ -128,8 +128,8 @@ def recommend(
 
 
 def _print_fingerprint(f: Any, notes: tuple[str, ...]) -> None:
-    from raremix.study.decisions import NO_PATIENTS
-    from raremix.study.describe import describe
+    from raremix.study.recommend.decisions import NO_PATIENTS
+    from raremix.study.recommend.describe import describe
 
     if not f.named_groups:
         err.print(f"[bold white on red] {NO_PATIENTS} [/]", soft_wrap=True)

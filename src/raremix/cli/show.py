@@ -101,9 +101,9 @@ def coverage_(
 
     from raremix.core.registry import look_up
     from raremix.data.samplers import SAMPLERS
-    from raremix.study.coverage import sampler_coverage
     from raremix.study.defaults import study_of
     from raremix.study.prepare import cache_of, prepare
+    from raremix.study.record.coverage import sampler_coverage
 
     names = tuple(samplers or SAMPLERS)
     for name in names:

@@ -53,11 +53,11 @@ def synthesize(
         raremix synthesize my_images/ runs/generators/lesions-diffusion --begin own --set draw.strength=0.5
     """
     from raremix.study.defaults import study_of
-    from raremix.study.generator_draw import settings_of
-    from raremix.study.generator_use import drawing_of, open_generator
+    from raremix.study.generators.draw import settings_of
+    from raremix.study.generators.synthesize import plan_synthesis
+    from raremix.study.generators.synthesize import synthesize as make
+    from raremix.study.generators.use import drawing_of, open_generator
     from raremix.study.prepare import cache_of, prepare
-    from raremix.study.synthesize import plan_synthesis
-    from raremix.study.synthesize import synthesize as make
 
     _, card = open_generator(generator)
     drawing, rest = drawing_of(settings or [])

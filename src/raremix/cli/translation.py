@@ -51,9 +51,9 @@ def hdm(
         raremix maps hdm my_images/ runs/generators/lesions-stargan CLASSIFIER --to mel
     """
     from raremix.study.defaults import study_of
-    from raremix.study.generator_draw import settings_of
-    from raremix.study.generator_use import open_translator
-    from raremix.study.hyperplane_maps import cross_boundaries, pairs_of, write_crossings
+    from raremix.study.generators.draw import settings_of
+    from raremix.study.generators.hyperplane_maps import cross_boundaries, pairs_of, write_crossings
+    from raremix.study.generators.use import open_translator
     from raremix.study.prepare import cache_of, prepare
 
     _, card = open_translator(generator)
@@ -120,10 +120,10 @@ def gate(
 
     from raremix.core import files
     from raremix.study.defaults import study_of
-    from raremix.study.generator_draw import settings_of
-    from raremix.study.generator_use import open_translator
+    from raremix.study.generators.draw import settings_of
+    from raremix.study.generators.gate import judge_translations
+    from raremix.study.generators.use import open_translator
     from raremix.study.prepare import cache_of, prepare
-    from raremix.study.translation_gate import judge_translations
 
     _, card = open_translator(generator)
     spec = study_of(data, settings=[*settings_of(card), *columns(label, group), *(settings or [])])

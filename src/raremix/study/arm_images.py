@@ -22,14 +22,14 @@ from raremix.data.manifest import Manifest
 from raremix.study.arm_table import ArmSpec
 from raremix.study.extra_images import ExtraImages
 from raremix.study.failures import FOREIGN, reason_of
-from raremix.study.generator_guard import refuse_among_real, refuse_leaking_rows
-from raremix.study.generator_spec import counts_of, fitted_ids
-from raremix.study.generator_table import GeneratorTable
-from raremix.study.generator_use import translators_in
-from raremix.study.own_generators import Workshop, fit_generators, generator_keys, generators_of, leave_trace
+from raremix.study.generators.guard import refuse_among_real, refuse_leaking_rows
+from raremix.study.generators.own import Workshop, fit_generators, generator_keys, generators_of, leave_trace
+from raremix.study.generators.spec import counts_of, fitted_ids
+from raremix.study.generators.synthesize import synthesize
+from raremix.study.generators.table import GeneratorTable
+from raremix.study.generators.use import translators_in
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec
-from raremix.study.synthesize import synthesize
 
 
 def images_facts(arm: ArmSpec, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def with_images(
     Args:
         shop: the study.
         prepared: its data, of one fold.
-        keys: of all generators, as `raremix.study.own_generators.generator_keys` returns them, if they are known.
+        keys: of all generators, as `raremix.study.generators.own.generator_keys` returns them, if they are known.
         finished: arms that have all of their results. Nothing is fitted or drawn for these: what they were trained with
             is opened as far as it is still there.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from raremix.models import ClassifierSpec
-from raremix.study.record import PACKAGES
+from raremix.study.record.gather import PACKAGES
 from raremix.train.spec import TrainSpec, resolve_precision
 
 

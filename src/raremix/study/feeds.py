@@ -17,7 +17,7 @@ from raremix.core.types import Progress, Stream
 from raremix.generate import generator_hash
 from raremix.study.arm_table import ArmSpec
 from raremix.study.fitted import check_fitted, rows_of
-from raremix.study.generator_use import translators_in
+from raremix.study.generators.use import translators_in
 from raremix.study.mixers import KeptImportance, kept_importance, make_mixer
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec, augmentation_of, sampler_of

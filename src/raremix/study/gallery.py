@@ -20,8 +20,8 @@ from raremix.mix import MIXERS, Method
 from raremix.study.arm_table import ArmSpec
 from raremix.study.feeds import make_feed
 from raremix.study.mixers import make_mixer
-from raremix.study.pictures import caption, to_png
 from raremix.study.prepare import Prepared
+from raremix.study.record.pictures import caption, to_png
 from raremix.study.spec import StudySpec
 
 SIDE, GAP, TITLE, LINE = 112, 6, 18, 16

@@ -9,7 +9,7 @@ from raremix.models import ClassifierSpec
 from raremix.study.arm_images import images_facts
 from raremix.study.arm_table import ArmSpec
 from raremix.study.fitted import check_weights
-from raremix.study.generator_guard import admitted_translators
+from raremix.study.generators.guard import admitted_translators
 from raremix.study.prepare import Prepared, of_arm
 from raremix.study.spec import StudySpec
 from raremix.study.training import selection_metric
@@ -52,7 +52,7 @@ def make_job(
         arm: the recipe.
         seed: of the run.
         fold: which one is held out, or None.
-        keys: of the study's generators, as `raremix.study.own_generators.generator_keys` returns them for the fold.
+        keys: of the study's generators, as `raremix.study.generators.own.generator_keys` returns them for the fold.
 
     Raises:
         HeldOutError: if the arm's weights were fitted on rows that this study holds out.

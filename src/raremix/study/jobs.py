@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 from raremix.core.errors import RunError
 from raremix.core.types import Progress, Split
 from raremix.study.arm_images import with_images
+from raremix.study.generators.own import Workshop, only_arm, resolved
 from raremix.study.job import Job
-from raremix.study.own_generators import Workshop, only_arm, resolved
 from raremix.study.prepare import Prepared, of_arm, prepare
 from raremix.study.ranks import launch
 from raremix.study.results import write_result

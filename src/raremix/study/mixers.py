@@ -13,7 +13,7 @@ from raremix.core.protocols import ImageTranslator, ImportanceMap, Mixer
 from raremix.core.registry import look_up
 from raremix.explain import IMPORTANCE_MAPS, DifferenceMap
 from raremix.mix import COMBINATIONS, LEARNED_MIXERS, MIXERS, Method, VariMix
-from raremix.study.generator_use import TRANSLATORS
+from raremix.study.generators.use import TRANSLATORS
 
 LEARNING = ("at", "decay", "clean", "area", "margin")
 """Keys of a learned mixer's table that say how it is trained, and not how it mixes."""

@@ -22,7 +22,7 @@ from raremix.data.split import apply_split, fold_split
 from raremix.data.subset import thin, thin_to_ratio
 from raremix.study.arm_table import ArmSpec
 from raremix.study.data_tables import DataSpec, ThinSpec
-from raremix.study.generator_guard import refuse_leaking_rows
+from raremix.study.generators.guard import refuse_leaking_rows
 from raremix.study.spec import StudySpec
 
 

@@ -8,7 +8,7 @@ from raremix.data.manifest import Manifest
 from raremix.evaluate.decide import ValidationRows
 from raremix.evaluate.probability import Probabilities, check_known, fit_probabilities, stated_prevalence
 from raremix.study.arm_table import ArmSpec
-from raremix.study.choice import PLAIN_LOSSES
+from raremix.study.best.choice import PLAIN_LOSSES
 from raremix.study.spec import StudySpec
 
 

@@ -18,16 +18,16 @@ from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
 from raremix.report import write_report
 from raremix.study.arm_images import check_place, with_images
-from raremix.study.comparisons import rankable_labels
+from raremix.study.best.openings import open_test_rows
 from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.fitted import check_fitted
+from raremix.study.generators.own import Workshop, check_own_generators, generator_keys, generators_left
 from raremix.study.job import Job, make_job
 from raremix.study.jobs import run_job
-from raremix.study.openings import open_test_rows
-from raremix.study.outcomes import Outcome
-from raremix.study.own_generators import Workshop, check_own_generators, generator_keys, generators_left
 from raremix.study.prepare import Prepared, of_arm, prepare
-from raremix.study.record import gather, write_record
+from raremix.study.record.comparisons import rankable_labels
+from raremix.study.record.gather import gather, write_record
+from raremix.study.record.outcomes import Outcome
 from raremix.study.spec import StudySpec
 from raremix.study.stages import forget_stages
 from raremix.study.tasks import check_recipe

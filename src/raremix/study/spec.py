@@ -22,9 +22,9 @@ from raremix.losses import LOSS_COMBINATIONS, LOSSES
 from raremix.models import ClassifierSpec
 from raremix.study.arm_table import PARTS, ArmSpec, absolute, read_arms
 from raremix.study.data_tables import DataSpec, EvaluateSpec, SplitSpec, read_data_table
-from raremix.study.generator_asks import check_generators
-from raremix.study.generator_table import GeneratorTable, placed, read_generators
-from raremix.study.generator_use import located
+from raremix.study.generators.asks import check_generators
+from raremix.study.generators.table import GeneratorTable, placed, read_generators
+from raremix.study.generators.use import located
 from raremix.study.mixers import check_mixer, make_mixer, stand_in
 from raremix.study.train_table import check_train
 from raremix.train import TrainSpec

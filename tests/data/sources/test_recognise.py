@@ -21,7 +21,7 @@ from raremix.data.sources.catalogue import CATALOGUE
 from raremix.data.sources.recognise import recognise
 from raremix.data.sources.text_table import read_header
 from raremix.study.defaults import data_table, study_of
-from raremix.study.guess import guess_data
+from raremix.study.recommend.guess import guess_data
 
 
 def kermany(root: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Generators within studies: fit, draw, translate, synthesise; how good and how private what they draw is."""

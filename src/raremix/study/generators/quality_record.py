@@ -1,0 +1,116 @@
+"""What was found of synthetic images, as JSON and as the record of a page."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from raremix import __version__
+from raremix.evaluate.generative import FIGURES, Figure
+from raremix.report.quality import Album, QualityRecord, QualityRow
+from raremix.report.strip import Shown, Strip
+from raremix.study.generators.quality import MOST, SyntheticQuality
+from raremix.study.prepare import Prepared
+from raremix.study.record.pictures import to_png
+
+PICTURE, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 12
+
+
+def facts_of(found: SyntheticQuality) -> dict[str, Any]:
+    """Return everything but the pictures, to be kept as JSON beside the images."""
+    audit = found.audit
+    return {
+        "features": found.features,
+        "classes": [asdict(one) for one in found.classes],
+        "probe": found.probe,
+        "probe_real": found.probe_real,
+        "memorisation": {"not_told": found.why_not}
+        if audit is None
+        else {
+            "words": audit.words(),
+            "thresholds": dict(audit.sight.thresholds),
+            "rate": audit.sight.rate,
+            "calibration_images": audit.sight.calibration,
+            "planted_found": dict(audit.sight.found),
+            "flagged": [pair.made for pair in found.pairs if pair.is_flagged],
+            "p": audit.p,
+            "most": audit.most,
+        },
+        "provenance": found.provenance,
+    }
+
+
+def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> QualityRecord:
+    """Put what was found into the record of a page, with pictures of the closest pairs and of each class."""
+    manifest, audit = prepared.manifest, found.audit
+
+    def shown(row: int, words: str) -> Shown:
+        image = prepared.cache.take(np.array([row]))[0]
+        return Shown(picture=to_png(image, side=PICTURE), caption=f"row {row}\n{words}", kind="png")
+
+    pairs = Strip(
+        sets=tuple((shown(p.made, "generated"), shown(p.source, "training")) for p in found.pairs[:MOST_PAIRS]),
+        notes=tuple(
+            f"ratio {p.ratio:.2f} of the threshold" + (", flagged" if p.is_flagged else "")
+            for p in found.pairs[:MOST_PAIRS]
+        ),
+    )
+    frame, targets = manifest.frame, manifest.targets()
+    is_made, is_train = (frame["origin"] == "synthetic").to_numpy(), (frame["split"] == "train").to_numpy()
+    albums = []
+    for label, name in enumerate(manifest.card.classes):
+        own = targets[:, label] > 0.5
+        if not (own & is_made).any():
+            continue
+        some = [manifest.ids[own & is_train & (is_made == made)][:MOST_OF_CLASS] for made in (True, False)]
+        sets = tuple(
+            tuple(shown(int(row), words) for row in rows)
+            for rows, words in zip(some, ("generated", "real"), strict=True)
+            if len(rows)
+        )
+        albums.append(Album(name=name, strip=Strip(sets=sets)))
+    return QualityRecord(
+        name=manifest.card.name,
+        created=created,
+        version=__version__,
+        lead=found.why_not and f"Whether images were copied could not be told: {found.why_not}."
+        if audit is None
+        else audit.words(),
+        is_alarming=audit is None or audit.has_copies,
+        features=found.features,
+        compared=MOST,
+        facts=_facts(found),
+        figures=tuple(FIGURES.items()),
+        rows=tuple(
+            QualityRow(
+                name=one.name,
+                real=one.real,
+                synthetic=one.synthetic,
+                held_out=one.held_out,
+                flagged=one.flagged,
+                figures=_triples(one.figures),
+                floor=_triples(one.floor),
+            )
+            for one in found.classes
+        ),
+        planted=()
+        if audit is None
+        else tuple((kind, share, kind in audit.sight.blind) for kind, share in audit.sight.found.items()),
+        pairs=pairs,
+        albums=tuple(albums),
+        provenance=tuple((name, str(value)) for name, value in found.provenance.items()),
+    )
+
+
+def _facts(found: SyntheticQuality) -> tuple[tuple[str, str], ...]:
+    total = found.classes[0]
+    facts = [("Generated", str(total.synthetic)), ("Real, training", str(total.real))]
+    facts += [("Real, held out", str(total.held_out))]
+    if found.probe is not None and found.probe_real is not None:
+        facts.append(("Probe that saw generated images", f"{found.probe:.3f}"))
+        facts.append(("Probe that saw as many real ones", f"{found.probe_real:.3f}"))
+    return tuple(facts)
+
+
+def _triples(figures: dict[str, Figure] | None) -> dict[str, tuple[float, float, float]]:
+    return {} if figures is None else {name: (one.value, one.low, one.high) for name, one in figures.items()}

@@ -1,0 +1,1 @@
+"""Whether importance maps lie on the lesions, where true masks exist."""

@@ -1,0 +1,104 @@
+"""How good and how private synthetic images are: on phantoms, with copies planted among honest ones."""
+
+import base64
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.study.generators.synthetic_sets import plain_features, prepared, synthetic_set
+from typer.testing import CliRunner
+
+from raremix.cli import app
+from raremix.core import files
+from raremix.core.errors import ConfigError
+from raremix.report.quality import render_quality
+from raremix.study.generators.quality import judge_synthetic
+from raremix.study.generators.quality_record import facts_of, record_of
+
+
+@pytest.fixture(autouse=True)
+def _plain_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_features(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 honest images and 15 copies."""
+    return synthetic_set(tmp_path_factory.mktemp("quality") / "set", honest=80, copies=15)
+
+
+def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
+    data = prepared(copied, tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+    assert found.audit is not None
+    assert found.audit.has_copies
+    train = data.manifest.ids[(data.manifest.frame["split"] == "train").to_numpy()]
+    flagged = [pair for pair in found.pairs if pair.is_flagged]
+    expected = {(int(len(data.manifest) - 15 + k), int(source)) for k, source in enumerate(train[:15])}
+    assert expected <= {(pair.made, pair.source) for pair in flagged}
+    assert len(flagged) <= 15 + 5
+    every = found.classes[0]
+    assert (every.name, every.synthetic, every.flagged) == ("all classes", 95, len(flagged))
+    assert sum(one.synthetic for one in found.classes[1:]) == 95
+    assert {one.name for one in found.classes[1:]} == set(data.manifest.card.classes)
+    record = record_of(found, data, created="2026-01-01T00:00+00:00")
+    for (made, source), pair in zip(record.pairs.sets, found.pairs, strict=False):
+        for shown, row in ((made, pair.made), (source, pair.source)):
+            drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.picture))))
+            assert np.array_equal(np.atleast_3d(drawn).transpose(2, 0, 1), data.cache.take(np.array([row]))[0])
+    page = render_quality(record)
+    assert "Memorised" in page
+    assert "<script" not in page
+    assert page.count("data:image/png") > 30
+    facts = facts_of(found)
+    assert facts["memorisation"]["flagged"] == [pair.made for pair in flagged]
+    assert set(facts["provenance"]) == {"fit rows", "hold-out rows", "size", "seed"}
+
+
+def test_honest_images_pass_and_are_as_good_as_held_out_ones(tmp_path: Path) -> None:
+    data = prepared(synthetic_set(tmp_path / "set", honest=120, copies=0), tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+    assert found.audit is not None
+    assert not found.audit.has_copies
+    every = found.classes[0]
+    assert every.figures is not None
+    assert every.floor is not None
+    assert every.figures["kernel"].low <= every.floor["kernel"].high
+    assert every.figures["coverage"].value > 0.5
+    assert found.probe is not None
+    assert found.probe_real is not None
+    assert found.probe > 0.5
+
+
+def test_without_enough_held_out_patients_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
+    data = prepared(synthetic_set(tmp_path / "set", honest=30, copies=0, images=120), tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+    assert found.audit is None
+    assert "held-out patients" in found.why_not
+    assert found.classes[0].flagged is None
+    page = render_quality(record_of(found, data, created=""))
+    assert "could not be told" in page
+    assert "No copies" not in page
+
+
+def test_data_without_synthetic_rows_are_refused(tmp_path: Path) -> None:
+    data = prepared(synthetic_set(tmp_path / "set", honest=0, copies=0, images=60), tmp_path / "cache")
+    with pytest.raises(ConfigError, match="raremix synthesize"):
+        judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+
+
+def test_the_verb_writes_page_and_figures(copied: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(copied.parent, folder)
+    arguments = ["quality", str(folder), "--set", "data.size=32", "--cache", str(tmp_path / "cache")]
+    dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert dry.exit_code == 0, dry.output
+    assert not (folder / "quality.html").exists()
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "Memorised" in done.output
+    assert (folder / "quality.html").stat().st_size < 5_000_000
+    assert files.read_json(folder / "quality.json")["memorisation"]["p"] < 0.05
