@@ -306,14 +306,14 @@ def offered(made: Plan) -> set[str]:
 
 def test_what_is_offered_is_not_run_and_not_paid_for() -> None:
     made = plan(fingerprint((2000, 300, 200)))
-    assert {"balanced-softmax", "focal", "class-balanced", "gpaco"} <= offered(made)
+    assert {"balanced-softmax", "focal", "class-balanced", "gpaco", "cmo", "remix"} <= offered(made)
     assert not offered(made) & arms(made)
     assert not offered(made) & set(made.left_out)
     assert offered(plan(fingerprint((500, 500)))) == set()
     assert {"binary-focal", "dual-weighted-metric"} <= offered(plan(fingerprint((2000, 200), task="multilabel")))
     table = next(arm.table for arm in made.offered if arm.table["name"] == "gpaco")
     assert table["loss"]["queue"] == 512, "half of train at most: 2,500 / 4, and a power of two"
-    assert {arm.rule for arm in RULES.arms if arm.is_offered} == {"R8", "R14", "R15"}
+    assert {arm.rule for arm in RULES.arms if arm.is_offered} == {"R8", "R12", "R14", "R15"}
 
 
 @pytest.mark.parametrize(("rare", "found"), [
