@@ -12,7 +12,7 @@ demo: $(STAMP) ## run the main job on made-up images; ends with the path of a re
 	$(BIN)/raremix demo
 
 test: $(STAMP) ## run the default test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 slow: $(STAMP) ## run the long tests: many kills, many simulations
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -129,7 +129,7 @@ def test_the_collates_switch_reaches_workers_that_live_on(workers: int) -> None:
     collate = FastCollateMixup(MixUp(alpha=1.0, num_classes=2))
     loader = make_loader(use_prefetcher=True, collate=collate, workers=workers)
     assert loader.mixup_enabled
-    assert soft_rows(loader) > 0
+    assert sum(soft_rows(loader) for _ in range(8)) > 0  # by chance all rows of an epoch meet their own kind
     loader.mixup_enabled = False
     assert soft_rows(loader) == 0
 

@@ -20,6 +20,7 @@ def spec(*more: str, devices: int = 2) -> Any:
     return read_generator("phantom", method="dcgan", settings=[*DATA, *TRAIN, *small, *more])
 
 
+@pytest.mark.slow
 def test_two_processes_leave_one_generator(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
 
