@@ -51,33 +51,23 @@ def run_job(
     if result.exists():
         return result
     train = spec.train_of(spec.arm(job.arm))
+    fit = partial(train_and_predict, spec=spec, job=job, folder=folder, cache=cache, splits=splits)
     if train.devices > 1:
-        rank = partial(_rank, spec=spec, job=job, folder=folder, cache=cache, splits=splits)
+        rank = partial(_rank, fit=fit, spec=spec, job=job, folder=folder, cache=cache)
         launch(rank, train=train, progress=progress, should_stop=should_stop)
     else:
-        fabric = make_fabric(train)
-        train_and_predict(
-            fabric,
-            spec,
-            prepared,
-            job,
-            folder=folder,
-            cache=cache,
-            splits=splits,
-            progress=progress,
-            should_stop=should_stop,
-        )
+        fit(make_fabric(train), prepared=prepared, progress=progress, should_stop=should_stop)
     return result
 
 
 def _rank(
     fabric: Fabric,
     *,
+    fit: Callable[..., None],
     spec: StudySpec,
     job: Job,
     folder: Path,
     cache: Path,
-    splits: Sequence[Split],
     progress: Progress | None,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -85,17 +75,7 @@ def _rank(
     prepared = prepare(spec, cache=cache, fold=job.fold)
     shop = Workshop(spec=only_arm(spec, job.arm), folder=folder.parent.parent, cache=cache, is_maker=False)
     prepared, _ = with_images(shop, prepared)
-    train_and_predict(
-        fabric,
-        spec,
-        prepared,
-        job,
-        folder=folder,
-        cache=cache,
-        splits=splits,
-        progress=progress,
-        should_stop=should_stop,
-    )
+    fit(fabric, prepared=prepared, progress=progress, should_stop=should_stop)
 
 
 def train_and_predict(

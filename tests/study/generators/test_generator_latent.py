@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from tests.core.faults import CountingDisk
 from tests.generate.toys import write_tiny_pipeline
 
-from raremix import cli
 from raremix.core import files
 from raremix.core.errors import ConfigError, HeldOutError, ResumeError, StoppedError
 from raremix.core.fitted import fitted_on, read_fitted
@@ -185,23 +184,15 @@ def test_images_that_are_not_to_be_forgotten_come_beside(place: Path, prepared: 
 
 
 def test_the_verbs_say_what_is_wrong(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = ["--set", "data.images=60", "--set", "data.classes=2", "--set", "data.imbalance_ratio=3"]
     own += ["--cache", str(place / "cache"), "--size", "32", "--dry-run"]
 
-    def call(*arguments: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["raremix", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        said = capsys.readouterr()
-        return code, " ".join((said.out + said.err).split())
+    def told(*arguments: str | Path) -> tuple[int, str]:
+        code, out, err = run(*arguments)
+        return code, " ".join((out + err).split())
 
-    run: Callable[..., tuple[int, str]] = call
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     fit = ["generator", "fit", "phantom", *own, "-m"]
     for method, setting, words in (
@@ -212,10 +203,10 @@ def test_the_verbs_say_what_is_wrong(
         ("textual_inversion", "generator.vectors=2", "generator.weights=FOLDER"),
         ("textual_inversion", f"generator.weights={place / 'token'}", "textual_inversion"),
     ):
-        code, said = run(*fit, method, "--force", RARE, "--set", setting)
+        code, said = told(*fit, method, "--force", RARE, "--set", setting)
         assert (code, words in said) == (2, True), said
-    code, said = run(*fit, "textual_inversion", "--set", f"generator.weights={place / 'common'}")
+    code, said = told(*fit, "textual_inversion", "--set", f"generator.weights={place / 'common'}")
     assert (code, "would fit textual_inversion" in said) == (0, True)
-    code, said = run("generator", "inspect", place / "token")
+    code, said = told("generator", "inspect", place / "token")
     assert code == 0
     assert "evolution.png" in said
