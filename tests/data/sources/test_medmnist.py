@@ -276,6 +276,7 @@ def test_retinamnist(shared_data: Path, tmp_path: Path) -> None:
     assert len(manifest.rows("test")) == 400
 
 
+@pytest.mark.slow
 def test_pneumoniamnist(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "medmnist"
     options = {"path": folder / "pneumoniamnist_content.npz", "groups": folder / "pneumoniamnist_groups.csv"}
