@@ -1,7 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -22,10 +22,22 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def no_fsync_in_module() -> Iterator[None]:
+    """No fsync in a file of tests that ask what is written, not whether it lasts, nor in what its fixtures make."""
+    # Imported here: the package must not be decorated before the generator above is in place.
+    from tests.core.faults import CountingDisk
+
+    from raremix.core import files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "DISK", CountingDisk())
+        yield
+
+
 @pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: for tests that ask what is written, not whether it lasts."""
-    # Imported here: the package must not be decorated before the generator above is in place.
+    """The same for one test."""
     from tests.core.faults import CountingDisk
 
     from raremix.core import files

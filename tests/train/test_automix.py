@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.core.faults import CountingDisk
 from tests.train.toys import SPEC as TOY_SPEC
 from tests.train.toys import Net, Toy, digest
 from torch import Tensor, nn
 
-from raremix.core import files
 from raremix.core.errors import StoppedError
 from raremix.core.features import output_of
 from raremix.core.random import rng
@@ -28,10 +26,7 @@ AT = "features.2"
 SPEC = replace(TOY_SPEC, steps=8, checkpoints=8)
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fsync: these tests ask what is written, not whether it lasts."""
-    monkeypatch.setattr(files, "DISK", CountingDisk())
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def automixing(**settings: Any) -> AutoMixing:

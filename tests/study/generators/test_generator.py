@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from tests.core.faults import CountingDisk
 
 from raremix.config import override
 from raremix.core import files
@@ -38,7 +37,7 @@ from raremix.study.run import plan_study
 from raremix.study.spec import parse_study
 from raremix.train.feed import to_float
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
+pytestmark = pytest.mark.usefixtures("no_fsync_in_module")
 
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = {
@@ -54,13 +53,11 @@ def spec(method: str, *more: str, seed: int = 0) -> Any:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, no_fsync_in_module: None) -> Path:
     """A folder with a cache and two fitted generators: dcgan, stargan."""
     folder = tmp_path_factory.mktemp("generator")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "DISK", CountingDisk())
-        for method in SMALL:
-            fit_generator(spec(method), folder=folder / method, cache=folder / "cache")
+    for method in SMALL:
+        fit_generator(spec(method), folder=folder / method, cache=folder / "cache")
     return folder
 
 

@@ -9,9 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests.core.faults import CountingDisk
 
-from raremix.core import files
 from raremix.core.errors import ConfigError, ResumeError, StoppedError, UnknownNameError
 from raremix.data.manifest import Manifest
 from raremix.generate import ClassTranslator, generator_hash, read_card
@@ -24,7 +22,7 @@ from raremix.study.generators.use import drawing_of, drawn_with, open_generator,
 from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, prepare
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
+pytestmark = pytest.mark.usefixtures("no_fsync_in_module")
 
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = ["generator.width=8", "generator.layers=1", "generator.dropout=0", "generator.num_inference_steps=2"]
@@ -39,12 +37,10 @@ def spec(*more: str, force: tuple[str, ...] = (RARE,), without: tuple[str, ...] 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, no_fsync_in_module: None) -> Path:
     """A folder with a cache and a fitted diffusion model."""
     folder = tmp_path_factory.mktemp("diffusion")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "DISK", CountingDisk())
-        fit_generator(spec(), folder=folder / "g", cache=folder / "cache")
+    fit_generator(spec(), folder=folder / "g", cache=folder / "cache")
     return folder
 
 

@@ -10,10 +10,8 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.core.faults import CountingDisk
 from tests.generate.toys import write_tiny_pipeline
 
-from raremix.core import files
 from raremix.core.errors import ConfigError, HeldOutError, ResumeError, StoppedError
 from raremix.core.fitted import fitted_on, read_fitted
 from raremix.data.manifest import Manifest
@@ -26,7 +24,7 @@ from raremix.study.generators.spec import fitted_ids, read_generator, worded
 from raremix.study.generators.synthesize import synthesize
 from raremix.study.prepare import Prepared, prepare
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
+pytestmark = pytest.mark.usefixtures("no_fsync_in_module")
 
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = ["generator.width=8", "generator.text_width=32", "generator.autoencoder_width=8", "generator.dropout=0"]
@@ -47,15 +45,13 @@ def inverted(base: Path, *more: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, no_fsync_in_module: None) -> Path:
     """A folder with a cache, a model of the common class from scratch, the rare one as its token, and a pipeline."""
     folder = tmp_path_factory.mktemp("latent")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "DISK", CountingDisk())
-        fit_generator(scratch(), folder=folder / "common", cache=folder / "cache")
-        learn = f'generator.learn=["{RARE}"]'
-        fit_generator(inverted(folder / "common", learn), folder=folder / "token", cache=folder / "cache")
-        write_tiny_pipeline(folder / "pipeline")
+    fit_generator(scratch(), folder=folder / "common", cache=folder / "cache")
+    learn = f'generator.learn=["{RARE}"]'
+    fit_generator(inverted(folder / "common", learn), folder=folder / "token", cache=folder / "cache")
+    write_tiny_pipeline(folder / "pipeline")
     return folder
 
 

@@ -8,10 +8,8 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from tests.core.faults import CountingDisk
 
 from raremix import cli
-from raremix.core import files
 from raremix.core.errors import ConfigError, StoppedError, UnknownNameError
 from raremix.data.manifest import Manifest
 from raremix.generate import StyleDrawer, StyleGAN2, generator_hash, read_card
@@ -23,7 +21,7 @@ from raremix.study.generators.synthesize import synthesize
 from raremix.study.generators.use import drawn_with, open_generator
 from raremix.study.prepare import Prepared, prepare
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
+pytestmark = pytest.mark.usefixtures("no_fsync_in_module")
 
 DATA = ["data.images=60", "data.classes=2", "data.imbalance_ratio=3", "data.size=32", "data.channels=1"]
 SMALL = ["generator.latent=4", "generator.style=4", "generator.channel_max=4"]
@@ -40,12 +38,10 @@ def spec(*more: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, no_fsync_in_module: None) -> Path:
     """A folder with a cache and a fitted StyleGAN2."""
     folder = tmp_path_factory.mktemp("stylegan2")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "DISK", CountingDisk())
-        fit_generator(spec(), folder=folder / "g", cache=folder / "cache")
+    fit_generator(spec(), folder=folder / "g", cache=folder / "cache")
     return folder
 
 
