@@ -2,7 +2,7 @@
 
 from raremix.models.classifier import Classifier, ClassifierSpec, parameter_groups
 from raremix.models.folder import ClassifierCard, load_classifier, save_classifier
-from raremix.models.head import HeadSpec
+from raremix.models.head import HeadSpec, tame_head
 from raremix.models.label_embedding import label_vectors
 from raremix.models.prototype import PrototypeHead
 from raremix.models.small_stem import SMALL_STEM_BASES
@@ -19,5 +19,6 @@ __all__ = [
     "load_classifier",
     "parameter_groups",
     "save_classifier",
+    "tame_head",
     "tau_normalise",
 ]

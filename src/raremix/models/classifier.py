@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
 from raremix.core.random import torch_seed
 from raremix.core.tensors import require_safetensors
-from raremix.models.head import HeadSpec, head_features, replace_head
+from raremix.models.head import HeadSpec, head_features, replace_head, tame_head
 from raremix.models.small_stem import SMALL_STEM_BASES, small_stem_name
 
 CLOSED_OPTIONS = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
@@ -163,7 +163,9 @@ class ClassifierSpec:
                     raise
                 reason = f"does not fit {name}: {str(error).splitlines()[0]}"
                 raise ReadError(self.weights.name, f"{reason}; name the network that these weights belong to") from None
-            if self.head.name != "linear":
+            if self.head.name == "linear":
+                tame_head(net)
+            else:
                 vectors = None if label_vectors is None else torch.from_numpy(label_vectors)
                 features = head_features(net, channels=channels, size=size)
                 replace_head(net, self.head.build(features, num_classes, label_vectors=vectors))

@@ -121,3 +121,31 @@ def replace_head(net: nn.Module, head: nn.Module) -> None:
     name = next(name for name, module in net.named_modules() if module is old)
     owner, _, last = name.rpartition(".")
     setattr(net.get_submodule(owner), last, head)
+
+
+def tame_head(net: nn.Module) -> None:
+    """Draw a linear last layer anew where its initial weights would make large logits.
+
+    timm starts EfficientNet, MobileNet and MnasNet with uniform weights up to 1 / sqrt(classes), which suits the 1,000
+    classes of ImageNet and makes logits of about 15 for two classes (MobileNetV2 on skin lesions: a first loss of 5.6
+    for two classes and 13 for seven, instead of .7 and 1.9); Inception-V3 is alike. A short fine-tuning is then spent
+    on unlearning them. Such a layer gets the initial weights of `torch.nn.Linear` (uniform up to 1 / sqrt(features))
+    and no bias; a layer that starts smaller is left as it is.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(100, 2))
+        >>> nn.init.normal_(net[0].weight).std() > 0.9
+        tensor(True)
+        >>> tame_head(net)
+        >>> net[0].weight.abs().max() <= 0.1
+        tensor(True)
+    """
+    try:
+        head = head_of(net)
+    except ConfigError:  # several last layers, which other parts refuse where they need one
+        return
+    if not isinstance(head, nn.Linear) or float(head.weight.detach().square().mean()) * head.in_features <= 1.0:
+        return
+    head.reset_parameters()
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)

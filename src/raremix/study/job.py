@@ -14,7 +14,7 @@ from raremix.study.prepare import Prepared, of_arm
 from raremix.study.spec import StudySpec
 from raremix.study.training import selection_metric
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
 
 
