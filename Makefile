@@ -39,7 +39,7 @@ bench: $(STAMP) ## run the benchmarks; each prints a table and writes JSON into 
 
 # What resolves dependencies, and what asks about them, shares no environment with the package.
 lock: $(TOOLS)/.installed ## resolve all dependencies anew, with hashes; nothing that is younger than COOL_DOWN
-	$(TOOLS)/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	$(TOOLS)/bin/uv pip compile pyproject.toml --upgrade --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-config --quiet --exclude-newer '$(COOL_DOWN)' --custom-compile-command 'make lock' --output-file requirements.lock
 
 audit-dependencies: $(TOOLS)/.installed ## ask PyPI about known vulnerabilities of what is locked; needs the network
