@@ -1,7 +1,7 @@
 """raremix synthesize: training images from a fitted generator, as rows of a manifest."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -54,7 +54,7 @@ def synthesize(
     """
     from raremix.study.defaults import study_of
     from raremix.study.generators.draw import settings_of
-    from raremix.study.generators.synthesize import plan_synthesis
+    from raremix.study.generators.synthesize import check_synthesis
     from raremix.study.generators.synthesize import synthesize as make
     from raremix.study.generators.use import drawing_of, open_generator
     from raremix.study.prepare import cache_of, prepare
@@ -65,18 +65,17 @@ def synthesize(
     folder = output or Path("runs/synthetic") / generator.name
     with progress_bars(quiet=as_json) as bars:
         prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
-        plan = plan_synthesis(prepared, to=to, output=folder)
+        asked: Any = {
+            "generator": generator,
+            "output": folder,
+            "to": to,
+            "seed": seed,
+            "begin": begin,
+            "drawing": drawing,
+        }
+        plan = check_synthesis(prepared, **asked).plan
         if not dry_run:
-            make(
-                prepared,
-                generator=generator,
-                output=folder,
-                to=to,
-                seed=seed,
-                begin=begin,
-                drawing=drawing,
-                progress=bars("Drawing images"),
-            )
+            make(prepared, **asked, progress=bars("Drawing images"))
     facts = {"output": str(folder), "real": plan.real, "synthetic": plan.wanted, "were_there": plan.done}
     if as_json:
         print_json(facts)

@@ -29,7 +29,7 @@ from raremix.study.generators.draw import sample_class
 from raremix.study.generators.fit import fit_generator
 from raremix.study.generators.guard import refuse_leaking, refuse_leaking_rows
 from raremix.study.generators.spec import read_generator
-from raremix.study.generators.synthesize import plan_synthesis, synthesize
+from raremix.study.generators.synthesize import check_synthesis, plan_synthesis, synthesize
 from raremix.study.generators.use import open_translator
 from raremix.study.mixers import make_mixer
 from raremix.study.prepare import Prepared, prepare
@@ -344,6 +344,25 @@ def test_real_files_are_not_touched(place: Path, prepared: Prepared, tmp_path: P
     for to, error in (("many", ConfigError), ("x=3", UnknownNameError)):
         with pytest.raises(error):
             plan_synthesis(prepared, to=to, output=tmp_path / "made")
+
+
+def test_a_dry_run_refuses_what_the_run_would(place: Path, prepared: Prepared, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    wrong: list[tuple[dict[str, Any], type[Exception]]] = [
+        ({"begin": "own"}, ConfigError),
+        ({"drawing": {"strenght": 0.5}}, UnknownNameError),
+        ({"to": "x=3"}, UnknownNameError),
+        ({"output": prepared.manifest.root / "synthetic"}, GuardError),
+    ]
+    for asked, error in wrong:
+        with pytest.raises(error):
+            check_synthesis(prepared, **({"generator": place / "dcgan", "output": made} | asked))
+    ready = check_synthesis(prepared, generator=place / "dcgan", output=made)
+    assert ready.begin == "noise" and sum(ready.plan.wanted.values()) > 0
+    assert not made.exists() and not (prepared.manifest.root / "synthetic").exists(), "nothing is written"
+    synthesize(prepared, generator=place / "dcgan", output=made)
+    with pytest.raises(ResumeError, match="another generator, seed or data set"):
+        check_synthesis(prepared, generator=place / "dcgan", output=made, seed=1)
 
 
 def test_a_study_reads_what_was_made_and_refuses_another_split(place: Path, prepared: Prepared, tmp_path: Path) -> None:

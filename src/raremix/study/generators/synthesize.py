@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from jaxtyping import Int, UInt8
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, ResumeError
 from raremix.core.fitted import FITTED_ON
+from raremix.core.protocols import ImageReconstructor
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.data.manifest import TARGET, Manifest
@@ -29,6 +30,7 @@ from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
 
 LOG = "images.jsonl"
+FACTS = "synthesis.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,58 @@ def plan_synthesis(prepared: Prepared, *, to: str | Mapping[str, int], output: P
     return SynthesisPlan(real=real, wanted=wanted, done=done)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What `synthesize` works with, checked.
+
+    Attributes:
+        drawer: what draws, with the settings asked for.
+        card: of the generator.
+        begin: what images begin as.
+        recipe: what is written of each image.
+        plan: what is to be made.
+    """
+
+    drawer: ImageGenerator | ImageReconstructor
+    card: GeneratorCard
+    begin: Begin
+    recipe: dict[str, Any]
+    plan: SynthesisPlan
+
+
+def check_synthesis(
+    prepared: Prepared,
+    *,
+    generator: Path,
+    output: Path,
+    to: str | Mapping[str, int] = "balanced",
+    seed: int = 0,
+    begin: Begin = "auto",
+    drawing: Mapping[str, Any] | None = None,
+) -> Ready:
+    """Refuse what `synthesize` could not do with the same arguments, and change nothing.
+
+    Raises:
+        ConfigError, UnknownNameError, GuardError, HeldOutError, ResumeError: as `synthesize` says.
+    """
+    drawer, card = open_generator(generator)
+    drawer = drawn_with(drawer, drawing or {})
+    start = _begin(begin, drawer, generator, card)
+    manifest = prepared.manifest
+    refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
+    refuse_leaking(generator, manifest, what=f"the generator {generator}")
+    refuse_among_real(output, manifest, option="--output")
+    plan = plan_synthesis(prepared, to=to, output=output)
+    for name, count in plan.wanted.items():
+        if count:
+            refuse_unseen(generator, card, name)
+    recipe = {"generator": generator_hash(generator), "method": card.method, "seed": seed}
+    recipe |= {} if begin == "auto" else {"begin": begin}
+    recipe |= {"drawing": dict(sorted(drawing.items()))} if drawing else {}
+    _refuse_other_images(output, {**recipe, "data": manifest.hash()})
+    return Ready(drawer=drawer, card=card, begin=start, recipe=recipe, plan=plan)
+
+
 def synthesize(
     prepared: Prepared,
     *,
@@ -107,23 +161,15 @@ def synthesize(
         HeldOutError: if the generator was fitted on rows that these data hold out.
         ResumeError: if the output holds images of another generator, seed or data set.
     """
-    drawer, card = open_generator(generator)
-    drawer = drawn_with(drawer, drawing or {})
-    start = _begin(begin, drawer, generator, card)
-    manifest = prepared.manifest
-    refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
-    refuse_leaking(generator, manifest, what=f"the generator {generator}")
-    refuse_among_real(output, manifest, option="--output")
-    plan = plan_synthesis(prepared, to=to, output=output)
-    for name, count in plan.wanted.items():
-        if count:
-            refuse_unseen(generator, card, name)
-    recipe = {"generator": generator_hash(generator), "method": card.method, "seed": seed}
-    recipe |= {} if begin == "auto" else {"begin": begin}
-    recipe |= {"drawing": dict(sorted(drawing.items()))} if drawing else {}
+    ready = check_synthesis(
+        prepared, generator=generator, output=output, to=to, seed=seed, begin=begin, drawing=drawing
+    )
+    manifest, recipe, plan = prepared.manifest, ready.recipe, ready.plan
     with files.claim(output / ".claim", what=f"synthesis in {output}"):
         files.sweep(output, recursive=True)
-        _claim_folder(output, {**recipe, "data": manifest.hash()})
+        facts = {**recipe, "data": manifest.hash()}
+        _refuse_other_images(output, facts)  # another process may have written since
+        files.write_json(output / FACTS, facts)
         beside = files.folder(output / "generators" / str(recipe["generator"]))
         if not (beside / FITTED_ON).is_file():
             files.write_bytes(beside / FITTED_ON, (generator / FITTED_ON).read_bytes())
@@ -131,7 +177,7 @@ def synthesize(
         there, done, total = _records(output), sum(plan.done.values()), sum(plan.wanted.values())
         for name, count in plan.wanted.items():
             missing = np.array([n for n in range(count) if (name, n) not in there], dtype=np.int64)
-            for numbers, images, parents in _draw(drawer, card, prepared, name, missing, seed=seed, start=start):
+            for numbers, images, parents in _draw(ready, prepared, name, missing, seed=seed):
                 for number, image, parent in zip(numbers.tolist(), images, parents, strict=True):
                     path = output / _file(name, seed, number)
                     files.write_image(path, image.transpose(1, 2, 0))
@@ -161,16 +207,15 @@ def _begin(begin: Begin, drawer: Any, generator: Path, card: GeneratorCard) -> B
 
 
 def _draw(
-    drawer: Any,
-    card: GeneratorCard,
+    ready: Ready,
     prepared: Prepared,
     name: str,
     numbers: Int[np.ndarray, " n"],
     *,
     seed: int,
-    start: Begin,
 ) -> Iterator[tuple[Int[np.ndarray, " b"], UInt8[np.ndarray, "b C H W"], list[list[int]]]]:
     """Yield blocks of a class's images with their parents."""
+    drawer, card, start = cast(Any, ready.drawer), ready.card, ready.begin
     label, count, device = card.classes.index(name), len(card.classes), drawing_device()
     if start == "noise":
         for some, images in sample(drawer, label=label, classes=count, numbers=numbers, seed=seed, device=device):
@@ -189,20 +234,18 @@ def _draw(
         yield every[asked], drawn[asked], [[int(parent)] for parent in parents[asked]]
 
 
-def _claim_folder(output: Path, facts: dict[str, Any]) -> None:
-    path = output / "synthesis.json"
+def _refuse_other_images(output: Path, facts: dict[str, Any]) -> None:
+    path = output / FACTS
     if path.is_file():
         if files.read_json(path) != facts:
             raise ResumeError(f"{output} holds images of another generator, seed or data set: choose another --output")
-        return
-    if (output / "images").exists() or (output / "manifest.parquet").exists():
+    elif (output / "images").exists() or (output / "manifest.parquet").exists():
         raise GuardError(f"{output} holds files that no synthesis wrote: choose an empty or new --output")
-    files.write_json(path, facts)
 
 
 def _records(output: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Return the records of images that are there and are what was written."""
-    seeds = files.read_json(output / "synthesis.json") if (output / "synthesis.json").is_file() else {}
+    seeds = files.read_json(output / FACTS) if (output / FACTS).is_file() else {}
     found = {}
     for record in files.read_records(output / LOG):
         path = output / _file(record["label"], seeds.get("seed", 0), record["number"])
