@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from raremix.core import files
@@ -89,8 +91,21 @@ def make_job(
 
 def _model_inputs(model: ClassifierSpec) -> dict[str, Any]:
     """Return what of a [model] table the classifier depends on: the content of files, and not where they are."""
-    inputs = {**asdict(model), "weights": files.hash_file(model.weights) if model.weights else None}
+    inputs = {**asdict(model), "weights": _hash(model.weights) if model.weights else None}
     if model.head.name == "linear":
         return {key: value for key, value in inputs.items() if key != "head"}
     vectors = model.head.vectors
-    return {**inputs, "head": {**asdict(model.head), "vectors": files.hash_file(vectors) if vectors else None}}
+    return {**inputs, "head": {**asdict(model.head), "vectors": _hash(vectors) if vectors else None}}
+
+
+def _hash(path: Path) -> str:
+    """Return a file's hash, which is computed once for all jobs of a study while the file does not change."""
+    if not path.is_file():
+        return files.hash_file(path)  # which says what is wrong
+    facts = path.stat()
+    return _hash_of(path.resolve(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _hash_of(path: Path, size: int, time: int) -> str:
+    return files.hash_file(path)

@@ -9,7 +9,7 @@ import pytest
 from tests.study.generators.generator_studies import DIFFERENCE, STARS, study
 
 from raremix.core import files
-from raremix.core.errors import ConfigError, HeldOutError, ManifestError, RaremixError, ReadError
+from raremix.core.errors import ConfigError, CorruptError, HeldOutError, ManifestError, RaremixError, ReadError
 from raremix.study import run_study
 from raremix.study.arm_images import with_images
 from raremix.study.generators.own import Workshop
@@ -78,6 +78,7 @@ def failing(error: RaremixError) -> Any:
     [
         (ManifestError("no image of the test split has a mask with something to find"), "with something to find"),
         (ReadError("Jane Doe.png", "no image"), "a mask or image cannot be read: no image"),
+        (CorruptError("generators/stars is damaged: fit the generator again"), "fit the generator again"),
     ],
 )
 def test_why_there_is_no_table_is_said(

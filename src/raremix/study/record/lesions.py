@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from raremix.core import files
-from raremix.core.errors import ManifestError, ReadError
+from raremix.core.errors import CorruptError, ManifestError, ReadError
 from raremix.core.types import Progress
 from raremix.evaluate.localisation import FIGURES
 from raremix.generate import generator_hash
@@ -47,11 +47,10 @@ def lesion_facts(
         progress: called as images are scored.
 
     Returns:
-        A part of the record, with a note where there are no masks with something to find, or they cannot be read; None
-        where nothing is asked, or the reference arm has no result.
+        A part of the record, with a note where there are no masks with something to find, or they cannot be read, or
+        the classifier or a translator is damaged; None where nothing is asked, or the reference arm has no result.
 
     Raises:
-        CorruptError: if the classifier or a translator is damaged.
         HeldOutError: if one of them was fitted on these images.
     """
     judges = [o for job, o in outcomes.items() if job.arm == spec.reference and job.fold in (None, 0)]
@@ -77,6 +76,8 @@ def lesion_facts(
         return _nothing(spec, str(error))
     except ReadError as error:  # whose file stays unnamed: its name may be a patient's
         return _nothing(spec, f"a mask or image cannot be read: {error.reason}")
+    except CorruptError as error:  # the rest of the report needs neither
+        return _nothing(spec, str(error))
     facts = _facts(spec, found)
     files.append_record(folder / KEPT, {"key": key, "found": facts})
     return facts
