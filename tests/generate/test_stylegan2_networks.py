@@ -257,3 +257,20 @@ def test_in_bf16_what_comes_out_has_32_bits(networks: dict[str, nn.Module]) -> N
     assert not torch.equal(drawn, plain)
     assert torch.allclose(drawn, plain, atol=0.1)
     assert torch.allclose(judged, logits, atol=0.1)
+
+
+@pytest.mark.parametrize(("images", "layers"), [(1, 2), (9_999, 2), (10_000, 8), (200_000, 8)])
+def test_the_mapping_is_as_deep_as_the_images_allow(images: int, layers: int) -> None:
+    sized = StyleGAN2(latent=4, style=4, channel_max=8).sized(images)
+    mapping = sized.networks(FORM, seed=0)["mapping"]
+    assert sized.depth == layers
+    assert len([weight for weight in mapping.parameters() if weight.shape == (4, 4)]) >= layers - 1
+    assert StyleGAN2(depth=5).sized(images).depth == 5, "what is asked for is kept"
+
+
+def test_without_data_the_mapping_is_shallow() -> None:
+    first, second = (
+        StyleGAN2(latent=4, style=4, channel_max=8, depth=depth).networks(FORM, seed=0)["mapping"].state_dict()
+        for depth in (None, 2)
+    )
+    assert {key: value.shape for key, value in first.items()} == {key: value.shape for key, value in second.items()}

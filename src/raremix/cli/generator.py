@@ -83,7 +83,7 @@ def fit(
         raremix generator fit my_images/ --method stylegan2 --set train.devices=2 --set train.batch_size=64
     """
     from raremix.study.generators.fit import check_beginning, fit_generator
-    from raremix.study.generators.spec import fitted_ids, form_of, read_generator, refuse_few, worded
+    from raremix.study.generators.spec import fitted_ids, form_of, read_generator, refuse_few, suited
     from raremix.study.prepare import cache_of, prepare
 
     own = [*columns(label, group), *(settings or [])]
@@ -111,7 +111,7 @@ def fit(
         if dry_run:
             ids, table = fitted_ids(prepared, without=spec.table.without), spec.table
             refuse_few(table, prepared, ids)
-            check_beginning(spec.with_method(worded(table.method, prepared)), prepared)
+            check_beginning(spec.with_method(suited(table.method, prepared, without=table.without)), prepared)
             images, steps = len(ids), table.train.steps
             facts = {"folder": str(folder), "steps": steps, "images": images, "side": form.side}
             text = f"would fit {table.kind} on {images} training images for {steps} steps into {folder}"

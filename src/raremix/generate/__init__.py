@@ -7,7 +7,7 @@ from raremix.generate.form import Form
 from raremix.generate.latent_diffusion import LatentDiffusion
 from raremix.generate.latent_drawing import LatentDrawer
 from raremix.generate.latent_export import export
-from raremix.generate.method import ClassTranslator, GeneratorMethod, ImageGenerator, WordedMethod
+from raremix.generate.method import ClassTranslator, GeneratorMethod, ImageGenerator, SizedMethod, WordedMethod
 from raremix.generate.registry import GENERATORS
 from raremix.generate.sampling import sample
 from raremix.generate.stargan import StarGAN
@@ -28,6 +28,7 @@ __all__ = [
     "LatentDrawer",
     "NoiseDrawer",
     "PixelDrawer",
+    "SizedMethod",
     "StarGAN",
     "StarTranslator",
     "StyleDrawer",

@@ -172,6 +172,19 @@ class WordedMethod(GeneratorMethod, Protocol):
         ...
 
 
+@runtime_checkable
+class SizedMethod(GeneratorMethod, Protocol):
+    """A generator with hyper-parameters that depend on how many images there are."""
+
+    def sized(self, images: int) -> "SizedMethod":
+        """Return the method with what was left to the data filled in.
+
+        Args:
+            images: on how many it will be fitted.
+        """
+        ...
+
+
 def train_only(networks: Mapping[str, nn.Module], *names: str) -> None:
     """Let gradients be kept for the named networks alone; those of the others would be computed for nothing."""
     for name, network in networks.items():

@@ -1,7 +1,7 @@
 """StyleGAN2: draw images of a class from noise, with augmentation that adapts to how few images there are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,9 @@ from raremix.generate.stylegan2_training import StyleGAN2Training
 
 PLAIN_SIDE = 32
 """Up to this side, mixed styles and path lengths are left out, as https://arxiv.org/abs/2006.06676 has them."""
+
+FEW_DEPTH, MANY_DEPTH, MANY = 2, 8, 10_000
+"""Layers of the mapping for few images and for many, and how many are many."""
 
 MEAN_OF = 1024
 """Styles of a class whose mean truncation draws towards."""
@@ -44,7 +47,8 @@ class StyleGAN2:
 
     Args:
         latent, style: lengths of the noise and of a style.
-        depth: layers of the mapping; 2 for few images, 8 for tens of thousands.
+        depth: layers of the mapping; None: 2, and 8 from 10,000 training images on, as published for small sets [2]
+            and for large ones [1].
         channel_base: channels at a side are channel_base / side; None: 2^14, at 512 pixels 2^15.
         channel_max: the most channels.
         learning_rate: of Adam (0, .99), for all networks; the mapping's is a hundredth of it.
@@ -72,7 +76,7 @@ class StyleGAN2:
 
     latent: int = 512
     style: int = 512
-    depth: int = 2
+    depth: int | None = None
     channel_base: int | None = None
     channel_max: int = 512
     learning_rate: float = 2.5e-3
@@ -93,11 +97,10 @@ class StyleGAN2:
     kept = ("mapping", "synthesis")
 
     def __post_init__(self) -> None:
-        for name in ("latent", "style", "depth", "channel_max", "r1_every", "path_every", "half_life"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"stylegan2: {name} must be at least 1, got {getattr(self, name)}")
-        if self.channel_base is not None and self.channel_base < 1:
-            raise ConfigError(f"stylegan2: channel_base must be at least 1, got {self.channel_base}")
+        counts = ("latent", "style", "depth", "channel_base", "channel_max", "r1_every", "path_every", "half_life")
+        for name in counts:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"stylegan2: {name} must be at least 1, got {value}")
         for name in ("r1", "path", "span"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"stylegan2: {name} must be at least 0, got {getattr(self, name)}")
@@ -134,7 +137,7 @@ class StyleGAN2:
                 "mapping": StyleMapping(
                     latent=self.latent,
                     style=self.style,
-                    depth=self.depth,
+                    depth=self.depth or FEW_DEPTH,
                     classes=form.classes,
                     share=0.0 if is_gradual else 1.0,
                 ),
@@ -198,6 +201,10 @@ class StyleGAN2:
         return StyleDrawer(
             mapping=networks["mapping"].eval(), synthesis=networks["synthesis"].eval(), form=form, length=self.latent
         )
+
+    def sized(self, images: int) -> "StyleGAN2":
+        """Return the same with the depth that suits so many images, where none was asked for."""
+        return self if self.depth else replace(self, depth=MANY_DEPTH if images >= MANY else FEW_DEPTH)
 
     def path_in_force(self, form: Form) -> float:
         """Return the weight of the path lengths' penalty at a size."""

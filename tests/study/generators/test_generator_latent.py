@@ -20,7 +20,7 @@ from raremix.generate.latent_diffusion import parts_of
 from raremix.study.generators.draw import sample_class
 from raremix.study.generators.fit import fit_generator, make_feed, rows_before
 from raremix.study.generators.guard import refuse_leaking
-from raremix.study.generators.spec import fitted_ids, read_generator, worded
+from raremix.study.generators.spec import fitted_ids, read_generator, suited
 from raremix.study.generators.synthesize import synthesize
 from raremix.study.prepare import Prepared, prepare
 
@@ -127,13 +127,13 @@ def test_a_model_that_saw_held_out_rows_is_no_beginning(place: Path, prepared: P
 
 def test_other_models_and_classes_are_refused(place: Path, tmp_path: Path, prepared: Prepared) -> None:
     with pytest.raises(ConfigError, match="is a textual_inversion: textual_inversion needs a latent_diffusion"):
-        worded(replace(inverted(place / "token").table.method), prepared)
+        suited(replace(inverted(place / "token").table.method), prepared)
     with pytest.raises(ResumeError, match="another --output"):
         fit_generator(
             inverted(place / "common", "generator.initial=lesion"), folder=place / "token", cache=place / "cache"
         )
     with pytest.raises(ConfigError, match=r"generator\.learn: 'x' is no class"):
-        worded(inverted(place / "common", 'generator.learn=["x"]').table.method, prepared)
+        suited(inverted(place / "common", 'generator.learn=["x"]').table.method, prepared)
 
 
 def test_both_draw_and_translate_in_a_synthesis(place: Path, prepared: Prepared, tmp_path: Path) -> None:

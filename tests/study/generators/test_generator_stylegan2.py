@@ -77,6 +77,7 @@ def test_the_folder_says_what_it_is(place: Path) -> None:
     card = read_card(place / "g")
     assert card.method == "stylegan2"
     assert StyleGAN2(**card.settings).transition == (0.2, 0.8), "what JSON made a list of"
+    assert card.settings["depth"] == 2, "what so few images allow, and not that it was left to them"
     assert set(card.measured) == {f"diversity_{name}" for name in (COMMON, RARE)}
     lines = [json.loads(line) for line in (place / "g" / "log.jsonl").read_text().splitlines()]
     probabilities = [line["discriminator/probability"] for line in lines if "discriminator/probability" in line]

@@ -41,7 +41,7 @@ from raremix.study.generators.spec import (
     fitted_ids,
     form_of,
     refuse_few,
-    worded,
+    suited,
     words_of,
 )
 from raremix.study.prepare import Prepared, prepare
@@ -91,7 +91,7 @@ def fit_generator(
     """
     make = progress or (lambda title: lambda what, done, total: None)
     prepared = prepared or prepare(spec.data, cache=cache, progress=make("Reading images"))
-    spec = spec.with_method(worded(spec.table.method, prepared))
+    spec = spec.with_method(suited(spec.table.method, prepared, without=spec.table.without))
     form, ids = form_of(spec, prepared), fitted_ids(prepared, without=spec.table.without)
     refuse_few(spec.table, prepared, ids)
     before = check_beginning(spec, prepared)
@@ -263,7 +263,7 @@ def identity_of(spec: GeneratorSpec, prepared: Prepared) -> str:
     """Return the hash of everything that a fitted generator depends on.
 
     Args:
-        spec: what is fitted, with the words of the data filled in (`raremix.study.generators.spec.worded`).
+        spec: what is fitted, with the words of the data filled in (`raremix.study.generators.spec.suited`).
         prepared: the data.
     """
     table, data = spec.table, spec.data.data

@@ -16,7 +16,7 @@ from raremix.core.types import Progress
 from raremix.generate import WordedMethod
 from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.generators.fit import check_beginning, fit_generator, identity_of
-from raremix.study.generators.spec import GeneratorSpec, fitted_ids, form_of, refuse_unknown_force, worded
+from raremix.study.generators.spec import GeneratorSpec, fitted_ids, form_of, refuse_unknown_force, suited
 from raremix.study.generators.table import GeneratorTable, called_weights
 from raremix.study.generators.use import translators_in, with_folders
 from raremix.study.prepare import Prepared
@@ -70,7 +70,7 @@ def check_own_generators(spec: StudySpec, prepared: Prepared) -> None:
         refuse_unknown_force(table, prepared.manifest.card.classes)
         if isinstance(table.method, WordedMethod):
             table.method.check_classes(prepared.manifest.card.classes)
-        check_beginning(_with_words(asked, prepared), prepared)
+        check_beginning(_suited(asked, prepared), prepared)
 
 
 def generator_keys(spec: StudySpec, prepared: Prepared) -> dict[str, str]:
@@ -85,7 +85,7 @@ def generator_keys(spec: StudySpec, prepared: Prepared) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for table in spec.generators:
-        asked = _with_words(GeneratorSpec(data=spec, table=table), prepared)
+        asked = _suited(GeneratorSpec(data=spec, table=table), prepared)
         begun = called_weights(table, found)
         if begun is not None:
             # What it begins with has no files yet; its key says as much.
@@ -209,12 +209,12 @@ def leave_trace(folder: Path, name: str, error: BaseException) -> None:
         files.write_text(folder / f"{name}-error.txt", "".join(traceback.format_exception(error)))
 
 
-def _with_words(asked: GeneratorSpec, prepared: Prepared) -> GeneratorSpec:
-    """Fill in the words of the data, unless the method begins with a generator that is still to be fitted."""
+def _suited(asked: GeneratorSpec, prepared: Prepared) -> GeneratorSpec:
+    """Fill in what depends on the data, unless the method begins with a generator that is still to be fitted."""
     names = [table.name for table in asked.data.generators]
     if called_weights(asked.table, names) is not None:
         return asked
-    return asked.with_method(worded(asked.table.method, prepared))
+    return asked.with_method(suited(asked.table.method, prepared, without=asked.table.without))
 
 
 def _beginning_with(table: GeneratorTable, weights: str) -> GeneratorTable:

@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from raremix.config import override
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.generate import Form, GeneratorMethod, WordedMethod
+from raremix.generate import Form, GeneratorMethod, SizedMethod, WordedMethod
 from raremix.study.defaults import study_of
 from raremix.study.generators.table import GeneratorTable, read_method
 from raremix.study.prepare import Prepared
@@ -75,15 +75,22 @@ def read_generator(
     return GeneratorSpec(data=study_of(place, settings=[s for s in settings if s not in own]), table=asked)
 
 
-def worded(method: GeneratorMethod, prepared: Prepared) -> GeneratorMethod:
-    """Return a method with what the data's card says filled in, if it asks for words.
+def suited(method: GeneratorMethod, prepared: Prepared, *, without: Sequence[str] = ()) -> GeneratorMethod:
+    """Return a method with what depends on the data filled in: the words of their card, or how many images they are.
+
+    Args:
+        method: what is to be fitted.
+        prepared: the data.
+        without: classes whose images are left out.
 
     Raises:
-        ConfigError: if it cannot be: an unknown field, weights that are not there.
+        ConfigError: if it cannot be: an unknown field, weights that are not there, no image left.
     """
-    if not isinstance(method, WordedMethod):
-        return method
-    return method.told(words_of(prepared), prepared.manifest.card.classes)
+    if isinstance(method, SizedMethod):
+        return method.sized(len(fitted_ids(prepared, without=without)))
+    if isinstance(method, WordedMethod):
+        return method.told(words_of(prepared), prepared.manifest.card.classes)
+    return method
 
 
 def words_of(prepared: Prepared) -> dict[str, str]:
