@@ -72,12 +72,13 @@ def tuned(
     """Fine-tune once; return the loss of the first step, and scores of the validation images."""
     manifest, train = prepared.manifest, spec.train
     classes = len(manifest.card.classes)
-    tame = building.tame_head
-    building.tame_head = tame if is_tamed else lambda net: None
+    tame = building.start_head
+    if not is_tamed:
+        building.start_head = lambda net, *, zeros: None
     try:
         model = spec.model.build(num_classes=classes, channels=prepared.channels, size=spec.data.size, seed=seed)
     finally:
-        building.tame_head = tame
+        building.start_head = tame
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, weight_decay=0.05)
     ids, stream, first = rng(seed, "shuffle").permutation(manifest.rows("train")), rng(seed, "augment"), math.nan

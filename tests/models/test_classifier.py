@@ -11,7 +11,9 @@ import torch
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, CorruptError, ManifestError, ReadError, UnknownNameError
-from raremix.models import Classifier, ClassifierCard, ClassifierSpec, load_classifier, save_classifier
+from raremix.core.features import head_of
+from raremix.core.random import torch_seed
+from raremix.models import Classifier, ClassifierCard, ClassifierSpec, HeadSpec, load_classifier, save_classifier
 
 
 def card(size: int, channels: int) -> ClassifierCard:
@@ -109,6 +111,33 @@ def test_weights_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ReadError, match="whole safetensors"):
         ClassifierSpec(name="resnet10t", weights=path).build(num_classes=3, channels=3, size=64, seed=0)
+
+
+@pytest.mark.parametrize("left_out", ["module.", "layer3."])
+def test_weights_that_timm_would_leave_out_are_named(tmp_path: Path, left_out: str) -> None:
+    """With another number of classes timm loads whatever fits, and says nothing of what does not."""
+    source = timm.create_model("resnet10t", num_classes=10).state_dict()
+    if left_out == "module.":
+        wrong = {left_out + name: value for name, value in source.items()}
+        words = r"lacks 1\d of 1\d layers of the network \(conv1"
+    else:
+        wrong = {name: value for name, value in source.items() if not name.startswith(left_out)}
+        words = r"lacks 3 of 1\d layers of the network \(layer3.0.conv1.weight, "
+    spec = ClassifierSpec(name="resnet10t", weights=files.write_tensors(tmp_path / "w.safetensors", wrong))
+    with pytest.raises(ReadError, match=words):
+        spec.build(num_classes=3, channels=1, size=64, seed=0)
+
+
+def test_what_weights_are_looked_through_for_leaves_the_initial_values_alone(tmp_path: Path) -> None:
+    source = timm.create_model("resnet10t", num_classes=10)
+    path = files.write_tensors(tmp_path / "weights.safetensors", source.state_dict())
+    spec = ClassifierSpec(name="resnet10t", weights=path, head=HeadSpec(name="cosine"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(0, "init"))
+        timm.create_model("resnet10t", num_classes=3)
+        expected = HeadSpec(name="cosine").build(512, 3)
+    built = spec.build(num_classes=3, channels=3, size=64, seed=0)
+    torch.testing.assert_close(head_of(built.net).state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
 def test_an_unknown_network_gets_a_guess() -> None:

@@ -7,9 +7,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from raremix.core.errors import ConfigError
 from raremix.core.features import head_of
 from raremix.core.random import torch_seed
-from raremix.models import ClassifierSpec, tame_head
+from raremix.models import ClassifierSpec, HeadSpec, tame_head
+from raremix.models.head import start_head
 
 LOUD = ["mobilenetv2_100", "mobilenetv3_small_050", "tf_efficientnet_lite0", "mnasnet_small"]
 CALM = ["resnet10t", "convnext_atto", "vit_tiny_patch16_224"]
@@ -92,3 +94,20 @@ def test_a_last_layer_without_a_bias() -> None:
     nn.init.normal_(net[0].weight)
     tame_head(net)
     assert float(net[0].weight.detach().abs().max()) <= 1 / 8
+
+
+def test_zeros_where_they_are_asked_for() -> None:
+    spec = ClassifierSpec(name="mobilenetv2_100", head=HeadSpec(zeros=True))
+    net = spec.build(num_classes=3, channels=3, size=32, seed=0).net
+    assert not any(bool(parameter.any()) for parameter in head_of(net).parameters())
+    assert first_loss(net, 3) == pytest.approx(math.log(3))
+    with pytest.raises(ConfigError, match='only name = "linear" can begin with zeros'):
+        HeadSpec(name="cosine", zeros=True).check()
+    with pytest.raises(ConfigError, match="zeros are for a linear last layer, and this one is a Conv2d"):
+        start_head(_with_a_convolution(), zeros=True)
+
+
+def _with_a_convolution() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1))
+    net.get_classifier = lambda: net[0]  # pyright: ignore[reportAttributeAccessIssue]
+    return net

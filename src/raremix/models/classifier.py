@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
 from raremix.core.random import torch_seed
 from raremix.core.tensors import require_safetensors
-from raremix.models.head import HeadSpec, head_features, replace_head, tame_head
+from raremix.models.head import HeadSpec, head_features, replace_head, start_head
 from raremix.models.small_stem import SMALL_STEM_BASES, small_stem_name
 
 CLOSED_OPTIONS = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
@@ -45,6 +45,10 @@ class Classifier(nn.Module):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Return logits."""
         return self.net(torch.addcmul(self.shift, images, self.scale))
+
+
+FITTING = "name the network that these weights belong to, and the tensors as timm does"
+"""What to do about weights that do not fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,27 +148,30 @@ class ClassifierSpec:
         arguments = dict(self.options)
         if self.drop_path_rate:
             arguments["drop_path_rate"] = self.drop_path_rate
+
+        def create(**loading: Any) -> Any:
+            return timm.create_model(
+                name, num_classes=num_classes, in_chans=channels, drop_rate=self.drop_rate, **loading, **arguments
+            )
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "init"))
             try:
-                net = timm.create_model(
-                    name,
-                    pretrained=loads,
-                    pretrained_cfg_overlay=overlay,
-                    num_classes=num_classes,
-                    in_chans=channels,
-                    drop_rate=self.drop_rate,
-                    **arguments,
-                )
+                net = create(pretrained=loads, pretrained_cfg_overlay=overlay)
             except TypeError as error:
                 raise ConfigError(f"[model] {name} does not take these options: {error}") from None
             except RuntimeError as error:
                 if self.weights is None:
                     raise
                 reason = f"does not fit {name}: {str(error).splitlines()[0]}"
-                raise ReadError(self.weights.name, f"{reason}; name the network that these weights belong to") from None
+                raise ReadError(self.weights.name, f"{reason}; {FITTING}") from None
+            if self.weights is not None:
+                after = torch.random.get_rng_state()
+                torch.manual_seed(torch_seed(seed, "init"))
+                _refuse_unloaded(net, create(pretrained=False), self.weights)
+                torch.random.set_rng_state(after)
             if self.head.name == "linear":
-                tame_head(net)
+                start_head(net, zeros=self.head.zeros)
             else:
                 vectors = None if label_vectors is None else torch.from_numpy(label_vectors)
                 features = head_features(net, channels=channels, size=size)
@@ -197,6 +204,25 @@ def _fit(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) == channels:
         return values
     return (sum(values) / len(values),) * channels
+
+
+def _refuse_unloaded(net: nn.Module, blank: nn.Module, path: Path) -> None:
+    """Refuse weights of which timm left parts out without a word: layers still as in `blank`, of the same seed.
+
+    Raises:
+        ReadError: naming some of them.
+    """
+    named = getattr(net, "pretrained_cfg", {}).get("classifier") or ()
+    last = (named,) if isinstance(named, str) else tuple(named)
+    drawn = {
+        name: weight
+        for name, weight in blank.named_parameters()
+        if weight.ndim > 1 and float(weight.detach().std()) > 0 and not name.startswith(last)
+    }
+    left = [name for name, weight in net.named_parameters() if name in drawn and torch.equal(weight, drawn[name])]
+    if left:
+        some = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
+        raise ReadError(path.name, f"lacks {len(left)} of {len(drawn)} layers of the network ({some}); {FITTING}")
 
 
 def _likely_names(name: str) -> list[str]:

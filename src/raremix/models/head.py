@@ -28,6 +28,8 @@ class HeadSpec:
         names: labels of the rows of an .npy file.
         encoder: folder or hub id of a text encoder for "text", where there is no file.
         words: what the encoder reads for a class, where its name is a code.
+        zeros: for "linear": begin with zeros, so that the first steps make every class's weights the mean of its
+            features; as https://arxiv.org/abs/1912.11370 fine-tunes.
         scale: first value; 30 for cosines and 8 for prototypes by default.
         margin: first value, for prototypes.
         width, hidden: of the perceptrons, for prototypes.
@@ -38,6 +40,7 @@ class HeadSpec:
     names: tuple[str, ...] = ()
     encoder: str = "dmis-lab/biobert-v1.1"
     words: dict[str, str] = field(default_factory=dict)
+    zeros: bool = False
     scale: float | None = None
     margin: float = 1.0
     width: int = 128
@@ -53,6 +56,8 @@ class HeadSpec:
             raise ConfigError(f'[model] head: only name = "text" reads label vectors, got name = "{self.name}"')
         if self.name == "linear" and self.scale is not None:
             raise ConfigError('[model] head: a linear layer has no scale; leave it out, or set name = "cosine"')
+        if self.zeros and self.name != "linear":
+            raise ConfigError(f'[model] head: only name = "linear" can begin with zeros, got name = "{self.name}"')
         if self.scale is not None and not self.scale > 0:
             raise ConfigError(f"[model] head: scale must be more than 0, got {self.scale}")
 
@@ -121,6 +126,26 @@ def replace_head(net: nn.Module, head: nn.Module) -> None:
     name = next(name for name, module in net.named_modules() if module is old)
     owner, _, last = name.rpartition(".")
     setattr(net.get_submodule(owner), last, head)
+
+
+def start_head(net: nn.Module, *, zeros: bool) -> None:
+    """Give a network's own last layer the values that it begins with.
+
+    Args:
+        net: just built.
+        zeros: whether these are zeros; if not, see `tame_head`.
+
+    Raises:
+        ConfigError: if zeros are asked for, and there is no single linear last layer.
+    """
+    if not zeros:
+        tame_head(net)
+        return
+    head = head_of(net)
+    if not isinstance(head, nn.Linear):
+        raise ConfigError(f"[model] head: zeros are for a linear last layer, and this one is a {type(head).__name__}")
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
 
 
 def tame_head(net: nn.Module) -> None:
