@@ -1,5 +1,7 @@
 """LDAM: a margin by hand, the formula of the paper, soft targets, and the moment of the weights."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,25 @@ def test_weights_come_late() -> None:
     torch.testing.assert_close(late(logits, targets), LDAM(class_counts=COUNTS, reweight_from=0.0)(logits, targets))
     never = LDAM(class_counts=COUNTS, reweight_from=1.0)
     assert never.at_step(100, steps=100) == never
+
+
+def test_late_weights_leave_the_loss_its_size() -> None:
+    """With logits of 0 and no margin every row loses log 4; over the training images the weighted mean is the same."""
+    loss = LDAM(class_counts=COUNTS, max_margin=0.0, reweight_from=0.0)
+    per_class = torch.stack([loss(torch.zeros(1, 4), row[None]) for row in torch.eye(4)])
+    counts = torch.tensor(COUNTS, dtype=torch.float32)
+    assert float((per_class * counts).sum() / counts.sum()) == pytest.approx(np.log(4), rel=1e-5)
+    beta = 1 - 1e-4
+    effective = (1 - beta) / (1 - beta ** np.asarray(COUNTS))
+    np.testing.assert_allclose(per_class / per_class[0], effective / effective[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("settings", "scale"), [({}, 30.0), ({"is_cosine": False}, 4.0), ({"scale": 7.0}, 7.0)])
+def test_the_scale_is_that_of_the_logits(settings: dict[str, Any], scale: float) -> None:
+    given = LDAM(class_counts=COUNTS, **settings)
+    logits, targets = example()
+    assert given.scale == scale
+    torch.testing.assert_close(given(logits, targets), LDAM(class_counts=COUNTS, scale=scale)(logits, targets))
 
 
 def test_a_large_margin_is_exact_where_all_is_sure() -> None:

@@ -13,8 +13,11 @@ from torch import nn
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, StoppedError, TargetError, UnknownNameError
+from raremix.core.features import head_of
 from raremix.evaluate import ValidationRows, score, scores_from_logits
-from raremix.study import parse_study, run_study
+from raremix.losses import LDAM
+from raremix.study import job as naming
+from raremix.study import parse_study, run_study, stages
 from raremix.study.jobs import run_job
 from raremix.study.recipes import (
     CRT,
@@ -29,7 +32,7 @@ from raremix.study.recipes import (
 )
 from raremix.study.run import plan_study
 from raremix.study.spec import StudySpec, loss_of, read_study
-from raremix.study.stages import FIRST, stage_steps
+from raremix.study.stages import FIRST
 from raremix.study.tasks import check_labels
 
 TRAIN = {"steps": 6, "batch_size": 8, "validations": 2, "checkpoints": 3, "workers": 0}
@@ -62,7 +65,7 @@ def test_what_stands_for_other_tables_is_replaced_by_them(tmp_path: Path) -> Non
         recipe="deferred_reweighting",
     )
     weighted = {"name": "auto", "class_weights": "effective"}
-    assert spec.arm("a").loss == {"name": "deferred", "first": {"name": "auto"}, "then": weighted, "start": 0.8}
+    assert spec.arm("a").loss == {"name": "deferred", "first": {"name": "auto"}, "then": weighted, "start": 0.5}
     assert spec.arm("b").loss == {"name": "deferred", "first": {"name": "focal"}, "then": weighted, "start": 0.5}
     mixer = {"name": "mixup", "alpha": 0.2}
     assert spec.arm("c").mix == {"name": "scheduled", "mixer": mixer, "stop": 0.7}
@@ -142,7 +145,7 @@ def test_any_recipe_goes_with_any_mixer_and_loss(task: str, tmp_path: Path) -> N
     assert result.failed == {}
     facts = {o["arm"]: o for o in (files.read_json(p) for p in result.folder.glob("jobs/*/result/result.json"))}
     assert set(facts) == {arm["name"] for arm in arms}
-    assert facts["crt"]["recipe"] == {"stages": [2, 1]}
+    assert facts["crt"]["recipe"] == {"stages": [1, 2]}
     assert 0 <= facts["tau_normalise"]["recipe"]["tau"] <= 1
     assert len(facts["logit_adjustment"]["recipe"]["offsets"]) == 3
     assert facts["tau_normalise"]["fitted_on"]["recipe"]["split"] == "validation"
@@ -156,8 +159,9 @@ def test_any_recipe_goes_with_any_mixer_and_loss(task: str, tmp_path: Path) -> N
 
 
 def test_the_second_stage_trains_the_last_layer_alone(tmp_path: Path) -> None:
-    spec = tiny({"name": "a", "recipe": "crt", "sampler": "sqrt", "mix": "mixup"}, {"name": "plain", "mix": "mixup"})
-    assert stage_steps(0.25, TRAIN["steps"]) == (4, 2)
+    recipe = {"name": "crt", "share": 0.3}
+    spec = tiny({"name": "a", "recipe": recipe, "sampler": "sqrt", "mix": "mixup"}, {"name": "plain", "mix": "mixup"})
+    assert CRT(share=0.3).stages(TRAIN["steps"]) == (4, 2)
     stopped = iter([False] * 4 + [True])
     with pytest.raises(StoppedError, match="step 1 of 2"):
         run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache", should_stop=lambda: next(stopped))
@@ -176,6 +180,47 @@ def test_the_second_stage_trains_the_last_layer_alone(tmp_path: Path) -> None:
     assert "What an epoch shows" in result.report.read_text()
     assert not (job / FIRST / "kept").exists()
     assert not (job / FIRST / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_the_second_stage_begins_anew(head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, bool]] = []
+    real = stages.train_stage
+
+    def watched(run: Any, arm: Any, model: Any, train: Any, **options: Any) -> Any:
+        seen.append((train.learning_rate, any(bool(part.any()) for part in head_of(model).parameters())))
+        return real(run, arm, model, train, **options)
+
+    monkeypatch.setattr(stages, "train_stage", watched)
+    recipe = {"name": "crt", "rate": 2.0}
+    spec = tiny(
+        {"name": "a", "recipe": recipe, "model": {"head": {"name": head}}}, train={**TRAIN, "learning_rate": 1e-3}
+    )
+    assert run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache").failed == {}
+    rates, is_drawn = zip(*seen, strict=True)
+    assert rates == (1e-3, pytest.approx(2e-3))
+    assert is_drawn == (True, head == "cosine"), "a linear layer from zeros, another one as it is first drawn"
+
+
+def test_margins_follow_the_last_layer() -> None:
+    """In a study, `loss = "ldam"` alone is sound with either head."""
+    for head, scale in (("linear", 4), ("cosine", 30)):
+        loss = loss_of(tiny({"name": "a", "loss": "ldam"}).arm("a"), task="binary", class_counts=(3.0, 1.0), head=head)
+        assert isinstance(loss, LDAM) and loss.scale == scale
+
+
+def test_results_of_a_method_that_changed_are_redone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nested = {"name": "deferred", "first": "ldam", "then": {"name": "cross_entropy"}}
+    spec = tiny({"name": "plain"}, {"name": "ldam", "loss": nested}, {"name": "mixed", "mix": "mixup", "recipe": "crt"})
+
+    def keys() -> dict[str, str]:
+        return {job.arm: job.key for job in plan_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache").jobs}
+
+    before = keys()
+    for name, changed in (("ldam", {"ldam"}), ("crt", {"mixed"}), ("mixup", {"mixed"}), ("remix", set())):
+        monkeypatch.setattr(naming, "METHOD_VERSIONS", {**naming.METHOD_VERSIONS, name: 99})
+        assert {arm for arm, key in keys().items() if key != before[arm]} == changed, name
+        monkeypatch.undo()
 
 
 def stopping_at(step: int) -> Callable[[], bool]:

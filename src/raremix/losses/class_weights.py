@@ -149,6 +149,13 @@ def effective_weights(counts: tuple[float, ...], beta: float, device: torch.devi
 
 
 @lru_cache(maxsize=64)
+def effective_row_weights(counts: tuple[float, ...], beta: float, device: torch.device) -> Float[Tensor, " K"]:
+    """Return (1 - beta) / (1 - beta^n) per class, scaled to a mean of 1 over the training images, see `row_weights`."""
+    weights = (1.0 - beta) / (1.0 - beta ** np.asarray(counts))
+    return _kept(weights * np.sum(counts) / (weights * np.asarray(counts)).sum(), device)
+
+
+@lru_cache(maxsize=64)
 def log_prior(counts: tuple[float, ...], device: torch.device) -> Float[Tensor, " K"]:
     """Return the logarithm of each class's share of the training images."""
     shares = np.asarray(counts) / np.sum(counts)

@@ -13,8 +13,11 @@ from torch.nn import functional
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
 from raremix.losses.class_balanced import check_beta
-from raremix.losses.class_weights import check_classes, effective_weights, required_counts
+from raremix.losses.class_weights import check_classes, effective_row_weights, required_counts
 from raremix.losses.expanded import Expanded
+
+COSINE_SCALE, LINEAR_SCALE = 30.0, 4.0
+"""Scales of logits that are cosines, and of unbounded ones."""
 
 
 def ldam(
@@ -68,15 +71,18 @@ class LDAM(Loss):
     """Margins by class frequency with deferred re-weighting (LDAM-DRW), for binary and multiclass tasks.
 
     In the paper logits are scale * cos of the angle between features and weights: `[model] head = "cosine"` gives
-    them. The margin is scale * max_margin logits for the rarest class. With an unbounded linear head a smaller
-    scale, such as 4, keeps the margin within what logits usually are.
+    them. The margin is scale * max_margin logits for the rarest class. With a linear last layer, whose logits begin
+    near 0, the paper's scale would be a margin of 15 of them, which drowns the images; 4 is what it is there.
 
     Args:
         max_margin: margin of the rarest class in units of the cosine, >= 0.
-        scale: s, by which a cosine is multiplied, > 0; the logits come multiplied already.
+        scale: s, by which a cosine is multiplied, > 0; the logits come multiplied already. None: 30 where logits are
+            cosines, as published, else 4.
         reweight_from: share of the training after which classes are weighted by their effective number: 0 from the
-            start, 1 never. Called without a step, the loss is the one of its start.
+            start, 1 never; at half of the steps a cosine has done four fifths of its work. Called without a step, the
+            loss is the one of its start.
         beta: of the effective number, in [0, 1).
+        is_cosine: whether logits are cosines; a study fills it in.
         class_counts: training images per class; a study fills them in.
 
     Raises:
@@ -89,14 +95,17 @@ class LDAM(Loss):
     """
 
     max_margin: float = 0.5
-    scale: float = 30.0
-    reweight_from: float = 0.8
+    scale: float | None = None
+    reweight_from: float = 0.5
     beta: float = 0.9999
+    is_cosine: bool = True
     class_counts: Sequence[float | int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_beta(self.beta)
-        if not (self.max_margin >= 0 and self.scale > 0):
+        if self.scale is None:
+            object.__setattr__(self, "scale", COSINE_SCALE if self.is_cosine else LINEAR_SCALE)
+        if not (self.max_margin >= 0 and self.scale is not None and self.scale > 0):
             raise ConfigError(
                 f"ldam needs max_margin >= 0 and scale > 0, got max_margin {self.max_margin} and scale {self.scale}"
             )
@@ -115,9 +124,9 @@ class LDAM(Loss):
         Raises:
             ConfigError: if there are not as many class counts as logits.
         """
-        assert isinstance(self.class_counts, tuple)
+        assert isinstance(self.class_counts, tuple) and self.scale is not None
         check_classes(self.class_counts, logits)
         margins = ldam_margins(self.class_counts, self.scale * self.max_margin, logits.device)
         is_weighted = self.reweight_from == 0
-        weights = effective_weights(self.class_counts, self.beta, logits.device) if is_weighted else None
+        weights = effective_row_weights(self.class_counts, self.beta, logits.device) if is_weighted else None
         return ldam(logits, targets, margins=margins, class_weights=weights)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from raremix.core import files
-from raremix.models import ClassifierSpec
+from raremix.models import ClassifierSpec, HeadSpec
 from raremix.study.arm_images import images_facts
-from raremix.study.arm_table import ArmSpec
+from raremix.study.arm_table import PARTS, ArmSpec
 from raremix.study.fitted import check_weights
 from raremix.study.generators.guard import admitted_translators
 from raremix.study.prepare import Prepared, of_arm
@@ -18,6 +18,9 @@ from raremix.study.training import selection_metric
 
 CODE_VERSION = 4
 """Raised when a change makes the same settings train another classifier; results of older versions are then redone."""
+
+METHOD_VERSIONS = {"crt": 2, "deferred": 2, "deferred_reweighting": 2, "ldam": 2}
+"""The same for one loss, sampler, mixer or recipe, by its name: other arms keep their results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ def make_job(
         "images": [spec.data.size, prepared.channels, spec.data.bits, spec.data.resize],
         **({"reading": spec.data.reading.key()} if spec.data.reading.key() else {}),
         **({"generators": generators} if generators else {}),
+        **({"methods": methods} if (methods := _method_versions(arm)) else {}),
         **images_facts(arm, keys),
         "seed": seed,
         "fold": fold,
@@ -89,13 +93,28 @@ def make_job(
     return Job(arm=arm.name, seed=seed, fold=fold, key=files.hash_value(inputs))
 
 
+def _method_versions(arm: ArmSpec) -> dict[str, int]:
+    """Return the versions of the methods that an arm names, where they have changed since the first."""
+
+    def named(value: Any) -> set[str]:
+        if isinstance(value, Mapping):
+            return set().union(*map(named, value.values()))
+        if isinstance(value, list | tuple):
+            return set().union(*map(named, value))
+        return {value} if isinstance(value, str) else set()
+
+    names = named({part: getattr(arm, part) for part in PARTS})
+    return {name: METHOD_VERSIONS[name] for name in sorted(names & METHOD_VERSIONS.keys())}
+
+
 def _model_inputs(model: ClassifierSpec) -> dict[str, Any]:
     """Return what of a [model] table the classifier depends on: the content of files, and not where they are."""
     inputs = {**asdict(model), "weights": _hash(model.weights) if model.weights else None}
-    if model.head.name == "linear":
+    if model.head == HeadSpec():
         return {key: value for key, value in inputs.items() if key != "head"}
     vectors = model.head.vectors
-    return {**inputs, "head": {**asdict(model.head), "vectors": _hash(vectors) if vectors else None}}
+    head = {**asdict(model.head), "vectors": _hash(vectors) if vectors else None}
+    return {**inputs, "head": head if model.head.zeros else {key: head[key] for key in head if key != "zeros"}}
 
 
 def _hash(path: Path) -> str:

@@ -208,7 +208,12 @@ def augmentation_of(arm: ArmSpec, *, modality: str) -> Any:
 
 
 def loss_of(
-    arm: ArmSpec, *, task: Task, class_counts: tuple[float, ...], labelled_counts: tuple[float, ...] | None = None
+    arm: ArmSpec,
+    *,
+    task: Task,
+    class_counts: tuple[float, ...],
+    labelled_counts: tuple[float, ...] | None = None,
+    head: str = "linear",
 ) -> Loss:
     """Build an arm's loss; `name = "auto"` is binary cross-entropy for multilabel tasks, else cross-entropy.
 
@@ -217,6 +222,7 @@ def loss_of(
         task: what the columns mean.
         class_counts: training images per class.
         labelled_counts: training images in which each class is known; all of them by default.
+        head: kind of the classifier's last layer.
     """
     known = {**LOSSES, "auto": LOSSES["binary_cross_entropy" if task == "multilabel" else "cross_entropy"]}
     return build_named(
@@ -227,6 +233,7 @@ def loss_of(
         registries={Loss: known},
         class_counts=class_counts,
         labelled_counts=labelled_counts or (sum(class_counts),) * len(class_counts),
+        is_cosine=head == "cosine",
     )
 
 

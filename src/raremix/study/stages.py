@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
+from torch import Tensor, nn
 
 from raremix.core import files
 from raremix.core.features import features_seen, head_of
@@ -70,15 +71,13 @@ def forget_stages(folder: Path) -> None:
         files.remove_folder(path)
 
 
-def stage_steps(share: float, steps: int) -> tuple[int, int]:
-    """Return how a budget is shared out between two stages, at least one step for each.
+def first_values(head: nn.Module) -> dict[str, Tensor]:
+    """Return what a new last layer on frozen features begins with: a linear one with zeros, another as it is.
 
-    Example:
-        >>> stage_steps(0.25, 70)
-        (52, 18)
+    The loss is then convex in the layer, and whatever it began with is only to be unlearnt.
     """
-    second = min(max(1, round(share * steps)), steps - 1)
-    return steps - second, second
+    values = {name: value.clone() for name, value in head.state_dict().items()}
+    return {name: torch.zeros_like(value) for name, value in values.items()} if isinstance(head, nn.Linear) else values
 
 
 def _two_stages(run: Run, recipe: TwoStage, train: TrainSpec, *, folder: Path) -> TrainedArm:
@@ -87,10 +86,10 @@ def _two_stages(run: Run, recipe: TwoStage, train: TrainSpec, *, folder: Path) -
     What the first stage hands over is on the disk before the second begins: a run that is killed in the second goes on
     from there, and ends with the same bits.
     """
-    first, second = stage_steps(recipe.share, train.steps)
+    first, second = recipe.stages(train.steps)
     ended = _first_stage(run, _part(train, first), folder=folder / FIRST)
     model = run.model()
-    fresh = {name: value.clone() for name, value in head_of(model).state_dict().items()}
+    fresh = first_values(head_of(model))
     model.load_state_dict(ended.weights["classifier"])
     head_of(model).load_state_dict(fresh)
     tables = recipe.second(
@@ -100,7 +99,7 @@ def _two_stages(run: Run, recipe: TwoStage, train: TrainSpec, *, folder: Path) -
         run,
         replace(run.arm, **tables),
         Frozen(model),
-        _part(train, second),
+        replace(_part(train, second), learning_rate=recipe.rate * train.learning_rate),
         folder=folder,
         identity=f"{run.key}:second",
         seed=torch_seed(run.seed, "init", 3),

@@ -129,7 +129,7 @@ def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
     counts, known = label_counts(manifest)
     if model.head.name == "text" and model.head.vectors is not None:
         read_label_vectors(model.head.vectors, manifest.card.classes, names=model.head.names)
-    criterion = loss_of(arm, task=manifest.card.task, class_counts=counts, labelled_counts=known)
+    criterion = loss_of(arm, task=manifest.card.task, class_counts=counts, labelled_counts=known, head=model.head.name)
     check_task(criterion, arm, task=manifest.card.task)
     check_loss(
         criterion,

@@ -87,11 +87,12 @@ def train_stage(
     task, total = prepared.manifest.card.task, run.spec.train_of(run.arm).steps
     feed = make_feed(run.spec, prepared, arm, seed=seed, rank=fabric.global_rank, ranks=fabric.world_size)
     counts, known = label_counts(prepared.manifest)
+    head = run.spec.model_of(run.arm).head.name
     trainable = make_task(
         arm,
         model,
         train=train,
-        criterion=loss_of(arm, task=task, class_counts=counts, labelled_counts=known),
+        criterion=loss_of(arm, task=task, class_counts=counts, labelled_counts=known, head=head),
         class_counts=counts,
         feed=feed,
         guide=make_guide(arm, prepared, feed, cache=run.cache),

@@ -16,7 +16,7 @@ class DeferredReweighting:
     https://arxiv.org/abs/1906.07413.
 
     Args:
-        start: the moment, as a share of the training in [0, 1].
+        start: the moment, as a share of the training in [0, 1], see `raremix.losses.Deferred`.
         class_weights: "effective", "inverse" or "sqrt".
 
     Raises:
@@ -24,10 +24,10 @@ class DeferredReweighting:
 
     Example:
         >>> DeferredReweighting().rewrite({"loss": {}}, where="arm.a")["loss"]["start"]
-        0.8
+        0.5
     """
 
-    start: float = 0.8
+    start: float = 0.5
     class_weights: str = "effective"
 
     def __post_init__(self) -> None:

@@ -28,9 +28,13 @@ class Rewriting(Protocol):
 class TwoStage(Protocol):
     """A recipe that trains the last layer once more, on a part of the arm's own steps."""
 
+    def stages(self, steps: int) -> tuple[int, int]:
+        """Return how the arm's steps, 2 or more, are shared out between the stages, at least one step for each."""
+        ...
+
     @property
-    def share(self) -> float:
-        """Share of the arm's steps that the second stage takes."""
+    def rate(self) -> float:
+        """By what the arm's learning rate is multiplied in the second stage."""
         ...
 
     def second(self, tables: Table, *, task: Task) -> Table:
