@@ -1,9 +1,9 @@
 """Write docs/results.md from the records of finished studies, and keep their comparisons beside the study files.
 
 raremix study studies/retinamnist_28_cpu.toml      # ... and the others
-python studies/tables.py runs/[hknpr]*_cpu
+python studies/tables.py runs/[hknpr]*_cpu runs/targets_retinamnist
 python studies/tables.py runs/mixers_*_cpu --page mixers
-python studies/tables.py runs/spmix_*_cpu --page long_tails
+python studies/tables.py runs/spmix_*_cpu runs/dwml_*_cpu runs/targets_ham10000 --page long_tails
 python studies/tables.py runs/varimix_*_cpu runs/genmix_*_cpu runs/cxr_*_cpu --page generated
 """
 
