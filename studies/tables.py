@@ -31,10 +31,11 @@ INTRODUCTION = """# {title}
 
 Made by `python studies/tables.py` from the records of the studies named below; no figure is typed in by hand. Values
 are means over seeds with 95 % intervals over patients and seeds; differences are paired, with Holm's correction over
-the arms of a study, and of studies with folds between scores that are averaged over the seeds first. The rarest classes are those of the tail, fewer than 20 training images, or where there is none the
-medium ones, up to 100; a step's cost is that of the training steps alone, over the reference's. The `_cpu` studies are
-small on purpose: they end on two CPU cores, so they compare recipes at a small budget, and are no claim about what a
-full training reaches. The full-size files beside them are the same studies with the budget that a GPU allows.
+the arms of a study, and of studies with folds between scores that are averaged over the seeds first. The rarest classes
+are those of the tail, fewer than 20 training images, or where there is none the medium ones, up to 100; a step's cost
+is that of the training steps alone, over the reference's. The `_cpu` studies are small on purpose: they end on two CPU
+cores, so they compare recipes at a small budget, and are no claim about what a full training reaches. The full-size
+files beside them are the same studies with the budget that a GPU allows.
 
 Test sets chose nothing: moments, thresholds and temperatures come from validation images.
 """
