@@ -45,6 +45,11 @@ def test_rescued_from_a_loud_start() -> None:
     assert first_loss(timm.create_model("tf_efficientnet_lite0", num_classes=2), 2) > 2
 
 
+def test_inception_is_as_loud() -> None:
+    net = ClassifierSpec(name="inception_v3").build(num_classes=2, channels=1, size=75, seed=0).net
+    assert float(net.fc.weight.detach().abs().max()) <= 2048**-0.5
+
+
 @pytest.mark.parametrize("name", CALM)
 def test_other_networks_keep_their_initial_weights(name: str) -> None:
     options = {"img_size": 64} if "vit" in name else {}

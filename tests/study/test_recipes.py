@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import safetensors.torch
+import timm
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from raremix.core.features import head_of
 from raremix.evaluate import ValidationRows, score, scores_from_logits
 from raremix.losses import LDAM
 from raremix.study import job as naming
-from raremix.study import parse_study, run_study, stages
+from raremix.study import parse_study, run_study, stages, training
 from raremix.study.jobs import run_job
 from raremix.study.recipes import (
     CRT,
@@ -202,11 +203,29 @@ def test_the_second_stage_begins_anew(head: str, tmp_path: Path, monkeypatch: py
     assert is_drawn == (True, head == "cosine"), "a linear layer from zeros, another one as it is first drawn"
 
 
-def test_margins_follow_the_last_layer() -> None:
+def test_margins_follow_the_last_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a study, `loss = "ldam"` alone is sound with either head."""
-    for head, scale in (("linear", 4), ("cosine", 30)):
-        loss = loss_of(tiny({"name": "a", "loss": "ldam"}).arm("a"), task="binary", class_counts=(3.0, 1.0), head=head)
-        assert isinstance(loss, LDAM) and loss.scale == scale
+    seen: dict[str, Any] = {}
+    real = training.make_task
+
+    def watched(arm: Any, *arguments: Any, **options: Any) -> Any:
+        seen[arm.name] = options["criterion"]
+        return real(arm, *arguments, **options)
+
+    monkeypatch.setattr(training, "make_task", watched)
+    arms = [{"name": head, "loss": "ldam", "model": {"head": {"name": head}}} for head in ("linear", "cosine")]
+    assert run_study(tiny(*arms), runs=tmp_path / "runs", cache=tmp_path / "cache").failed == {}
+    assert {name: loss.scale for name, loss in seen.items() if isinstance(loss, LDAM)} == {"linear": 4, "cosine": 30}
+
+
+def test_other_weights_under_the_same_name_are_other_jobs(tmp_path: Path) -> None:
+    path, keys = tmp_path / "w.safetensors", []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        files.write_tensors(path, timm.create_model("resnet10t", num_classes=3).state_dict())
+        spec = tiny({"name": "a"}, model={"name": "resnet10t", "stem": "standard", "weights": str(path)})
+        keys += [job.key for job in plan_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache").jobs]
+    assert len(keys) == len(set(keys)) == 2
 
 
 def test_results_of_a_method_that_changed_are_redone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def raw_weights(class_counts: Sequence[float | int], *, scheme: Scheme) -> Float
         case "sqrt":
             return 1.0 / np.sqrt(counts)
         case "effective":
-            return (1.0 - EFFECTIVE_BETA) / (1.0 - EFFECTIVE_BETA**counts)
+            return _effective(counts, EFFECTIVE_BETA)
 
 
 @lru_cache(maxsize=64)
@@ -53,7 +53,7 @@ def row_weights(class_counts: tuple[float, ...], scheme: Scheme, device: torch.d
     """
     counts = np.maximum(np.asarray(class_counts, dtype=np.float64), 1.0)
     weights = raw_weights(class_counts, scheme=scheme)
-    return _kept(weights * counts.sum() / (weights * counts).sum(), device)
+    return _kept(_of_rows(weights, counts), device)
 
 
 @lru_cache(maxsize=64)
@@ -61,6 +61,15 @@ def positive_weights(class_counts: tuple[float, ...], scheme: Scheme, device: to
     """Return weights of positive cells, 1 for the most frequent class and more for rarer ones, for losses per cell."""
     weights = raw_weights(class_counts, scheme=scheme)
     return _kept(weights / weights.min(), device)
+
+
+def _effective(counts: Float[np.ndarray, " K"], beta: float) -> Float[np.ndarray, " K"]:
+    return (1.0 - beta) / (1.0 - beta**counts)
+
+
+def _of_rows(weights: Float[np.ndarray, " K"], counts: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """Scale weights to a mean of 1 over the images."""
+    return weights * counts.sum() / (weights * counts).sum()
 
 
 def _kept(weights: Float[np.ndarray, " K"], device: torch.device) -> Float[Tensor, " K"]:
@@ -144,15 +153,15 @@ def effective_weights(counts: tuple[float, ...], beta: float, device: torch.devi
         beta: in [0, 1); 0 weighs all alike, towards 1 the weights become 1 / n.
         device: where they are wanted.
     """
-    weights = (1.0 - beta) / (1.0 - beta ** np.asarray(counts))
+    weights = _effective(np.asarray(counts, dtype=np.float64), beta)
     return _kept(weights / weights.mean(), device)
 
 
 @lru_cache(maxsize=64)
 def effective_row_weights(counts: tuple[float, ...], beta: float, device: torch.device) -> Float[Tensor, " K"]:
     """Return (1 - beta) / (1 - beta^n) per class, scaled to a mean of 1 over the training images, see `row_weights`."""
-    weights = (1.0 - beta) / (1.0 - beta ** np.asarray(counts))
-    return _kept(weights * np.sum(counts) / (weights * np.asarray(counts)).sum(), device)
+    known = np.asarray(counts, dtype=np.float64)
+    return _kept(_of_rows(_effective(known, beta), known), device)
 
 
 @lru_cache(maxsize=64)
