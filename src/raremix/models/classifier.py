@@ -166,10 +166,8 @@ class ClassifierSpec:
                 reason = f"does not fit {name}: {str(error).splitlines()[0]}"
                 raise ReadError(self.weights.name, f"{reason}; {FITTING}") from None
             if self.weights is not None:
-                after = torch.random.get_rng_state()
                 torch.manual_seed(torch_seed(seed, "init"))
                 _refuse_unloaded(net, create(pretrained=False), self.weights)
-                torch.random.set_rng_state(after)
             if self.head.name == "linear":
                 start_head(net, zeros=self.head.zeros)
             else:
