@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raremix.core.errors import ConfigError
+from raremix.data import label_balanced
 from raremix.data.coverage import coverage
 from raremix.data.label_balanced import LabelBalanced, patterns_of, tilt
 from raremix.data.samplers import Balanced, Natural
@@ -99,6 +100,28 @@ def test_combinations_of_more_labels_than_a_number_has_bits() -> None:
     assert len(patterns) == 100
     assert (counts == 2).all()
     assert (patterns[where] == labels).all()
+
+
+@pytest.mark.parametrize("block", [7, 64, 300])
+def test_how_many_rows_are_worked_on_at_a_time_changes_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = (np.random.default_rng(1).random((300, 20)) < 0.1).astype(float)
+    whole = LabelBalanced(targets=targets, seed=2)
+    monkeypatch.setattr(label_balanced, "BLOCK", block)
+    parts = LabelBalanced(targets=targets, seed=2)
+    assert parts.draws.tolist() == whole.draws.tolist()
+    assert parts.row(np.arange(900)).tolist() == whole.row(np.arange(900)).tolist()
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_combinations_are_those_of_numpy(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are counted or sorted, as they are where there are more possible ones than rows."""
+    monkeypatch.setattr(label_balanced, "BLOCK", block)
+    labels = np.random.default_rng(0).random((500, 19)) < 0.15
+    patterns, where, counts = patterns_of(labels)
+    expected, places, times = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    np.testing.assert_array_equal(patterns, expected)
+    np.testing.assert_array_equal(where, places)
+    np.testing.assert_array_equal(counts, times)
 
 
 def test_refusals() -> None:

@@ -4,6 +4,7 @@ from raremix.data.cache import ImageCache, build_cache, open_cache
 from raremix.data.digests import with_digests
 from raremix.data.guards import Finding, check, findings
 from raremix.data.imbalance import Imbalance, make_imbalanced
+from raremix.data.label_balanced import LabelBalanced
 from raremix.data.manifest import Card, Manifest
 from raremix.data.readers import decode_image, fit_image, read_image
 from raremix.data.samplers import SAMPLERS, Balanced, Effective, Natural, Sampler, Sqrt
@@ -21,6 +22,7 @@ __all__ = [
     "Folder",
     "ImageCache",
     "Imbalance",
+    "LabelBalanced",
     "Manifest",
     "MedMNIST",
     "Natural",

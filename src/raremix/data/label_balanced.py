@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.optimize import minimize
 
 from raremix.core.errors import ConfigError
@@ -13,6 +13,9 @@ from raremix.data.shuffled import walk
 
 GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it, modulo 1, spread more evenly than any other number's."""
+
+BLOCK = 1 << 20
+"""So many rows at a time are worked on, which bounds the memory that ten million take."""
 
 SLACK = 1e-4
 """How much a label may miss its frequency where reaching it would need unbounded weights; see `tilt`."""
@@ -53,7 +56,8 @@ class LabelBalanced:
     seed: int
     strength: float = 1.0
     repeats: float = 20.0
-    draws: Float[np.ndarray, " n"] = field(init=False, repr=False)
+    _pattern: Int[np.ndarray, " n"] = field(init=False, repr=False)
+    _weight: Float[np.ndarray, " P"] = field(init=False, repr=False)
     _order: Int[np.ndarray, " n"] = field(init=False, repr=False)
     _memo: dict[Any, np.ndarray] = field(init=False, repr=False, default_factory=dict)
 
@@ -68,8 +72,19 @@ class LabelBalanced:
         shares = labels.mean(axis=0)
         mean = shares[shares > 0].mean() if shares.any() else 0.0
         wanted = shares ** (1 - self.strength) * mean**self.strength
-        object.__setattr__(self, "draws", tilt(labels, wanted, repeats=self.repeats))
-        object.__setattr__(self, "_order", rng(self.seed, "sample").permutation(len(self.targets)))
+        patterns, where, counts = patterns_of(labels)
+        del labels
+        object.__setattr__(self, "_weight", _tilt_patterns(patterns, counts, wanted, repeats=self.repeats))
+        order = rng(self.seed, "sample").permutation(len(self.targets)).astype(where.dtype)
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_pattern", where[order])
+
+    @property
+    def draws(self) -> Float[np.ndarray, " n"]:
+        """How often each row comes in an epoch on average."""
+        draws = np.empty(len(self._order))
+        draws[self._order] = self._weight[self._pattern]
+        return draws
 
     @property
     def epoch(self) -> int:
@@ -83,11 +98,19 @@ class LabelBalanced:
     def _epoch(self, number: int) -> Int[np.ndarray, " n"]:
         """Return the rows of an epoch in their order."""
         start = (rng(self.seed, "sample", 0).random() + number * GOLDEN) % 1.0
-        ends = np.floor(np.cumsum(self.draws[self._order]) + start).astype(np.int64)
-        # Rounding in the sum must not cost a position.
-        ends[-1] = len(ends)
-        times = np.diff(ends, prepend=0)
-        return rng(self.seed, "shuffle", number).permutation(np.repeat(self._order, times))
+        rows, done, total = np.empty_like(self._order), 0, 0.0
+        for at in range(0, len(rows), BLOCK):
+            some = self._order[at : at + BLOCK]
+            sums = self._weight[self._pattern[at : at + BLOCK]]
+            sums[0] += total
+            total = np.cumsum(sums, out=sums)[-1]
+            ends = np.floor(sums + start).astype(np.int64)
+            if at + len(some) == len(rows):
+                # Rounding in the sum must not cost a position.
+                ends[-1] = len(rows)
+            rows[done : ends[-1]] = np.repeat(some, np.diff(ends, prepend=done))
+            done = int(ends[-1])
+        return rng(self.seed, "shuffle", number).permutation(rows)
 
 
 def tilt(
@@ -108,11 +131,23 @@ def tilt(
         >>> tilt(labels, np.array([0.5])).round(2).tolist()
         [2.0, 0.67, 0.67, 0.67]
     """
-    n, shown = len(labels), labels.any(axis=0)
+    patterns, where, counts = patterns_of(labels)
+    return _tilt_patterns(patterns, counts, frequencies, repeats=repeats)[where]
+
+
+def _tilt_patterns(
+    patterns: Bool[np.ndarray, "P K"],
+    counts: Int[np.ndarray, " P"],
+    frequencies: Float[np.ndarray, " K"],
+    *,
+    repeats: float,
+) -> Float[np.ndarray, " P"]:
+    """Return the same for the rows of each combination of labels."""
+    n, shown = int(counts.sum()), patterns.any(axis=0)
     if not shown.any():
-        return np.ones(n)
-    patterns, where, counts = patterns_of(labels[:, shown])
-    table = np.concatenate([np.ones((len(patterns), 1)), patterns.astype(np.float64)], axis=1)
+        return np.ones(len(patterns))
+    table = np.ones((len(patterns), 1 + int(shown.sum())))
+    table[:, 1:] = patterns[:, shown]
     aim = np.concatenate([[1.0], frequencies[shown]])
     most = np.log(repeats)
 
@@ -129,7 +164,7 @@ def tilt(
         dual, np.zeros(len(aim)), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-10}
     )
     drawn = np.exp(np.minimum(table @ found.x, most))
-    return (drawn * (n / (counts * drawn).sum()))[where]
+    return drawn * (n / (counts * drawn).sum())
 
 
 def patterns_of(
@@ -142,9 +177,32 @@ def patterns_of(
         >>> patterns.tolist(), where.tolist(), counts.tolist()
         ([[False, False], [True, False]], [1, 0, 1], [1, 2])
     """
-    # Rows are told apart by one number per eight labels at a time, which sorts far faster than rows do.
-    code = np.zeros(len(labels), dtype=np.int64)
+    # Rows are told apart by one number, made of eight labels at a time.
+    kind = np.int32 if len(labels) <= np.iinfo(np.int32).max else np.int64
+    where, count = np.zeros(len(labels), dtype=kind), 1
     for byte in np.packbits(labels, axis=1).T:
-        _, code = np.unique(code * 256 + byte, return_inverse=True)
-    _, first, where, counts = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
-    return labels[first], where, counts
+        where, count = _ranked(where, byte, count)
+    example = np.empty(count, dtype=np.int64)
+    example[where] = np.arange(len(labels))
+    return labels[example], where, _counted(where, count)
+
+
+def _ranked(
+    numbers: Int[np.ndarray, " n"], byte: Shaped[np.ndarray, " n"], count: int
+) -> tuple[Int[np.ndarray, " n"], int]:
+    """Number the pairs of a number below `count` and a byte from 0 in their order; return these, and how many."""
+    if count * 256 > max(len(numbers), BLOCK):
+        found, ranks = np.unique(numbers.astype(np.int64) * 256 + byte, return_inverse=True)
+        return ranks.astype(numbers.dtype), len(found)
+    # Few enough to count, which sorts nothing.
+    pairs = numbers * 256 + byte
+    present = _counted(pairs, count * 256) > 0
+    return (np.cumsum(present, dtype=numbers.dtype) - 1)[pairs], int(present.sum())
+
+
+def _counted(numbers: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " c"]:
+    """Count each number below `count`; a block at a time, since numpy widens what it counts."""
+    found = np.zeros(count, dtype=np.int64)
+    for start in range(0, len(numbers), BLOCK):
+        found += np.bincount(numbers[start : start + BLOCK], minlength=count)
+    return found

@@ -16,7 +16,7 @@ to each of its positive classes; rows without any positive label form one more c
 for several labels: it draws rows with all that they show, and keeps how labels go together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from raremix.core.errors import ConfigError
 from raremix.core.random import rng
 from raremix.data.label_balanced import LabelBalanced
-from raremix.data.shuffled import block, runs, walk
+from raremix.data.shuffled import is_stretch, pieces, runs, walk
 
 # Classes are dealt in cycles of about this many positions; the probabilities are exact to half a position in a cycle.
 CYCLE = 1 << 16
@@ -244,7 +244,7 @@ class _Deal:
 
     def row(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
         asked = np.asarray(positions, dtype=np.int64)
-        if len(asked) and asked[-1] - asked[0] == len(asked) - 1 and (asked[1:] - asked[:-1] == 1).all():
+        if is_stretch(asked):
             return self._stretch(int(asked[0]), int(asked[-1]) + 1)
         length = int(self.quota.sum())
         rows = np.empty(len(asked), dtype=np.int64)
@@ -257,11 +257,10 @@ class _Deal:
             turns, found = number * self.quota[label[offset]] + rank[offset], np.empty(len(offset), dtype=np.int64)
             for c in np.unique(label[offset]).tolist():
                 chosen = label[offset] == c
-                count = len(self.members[c])
                 found[chosen] = walk(
                     turns[chosen],
-                    count=count,
-                    passes=max(1, PASSES // count),
+                    count=len(self.members[c]),
+                    passes=self._passes(c),
                     memo=self.memo,
                     slot=c,
                     draw=self._drawer(c),
@@ -280,19 +279,11 @@ class _Deal:
             for c, places in enumerate(self._cycle(number)):
                 low, high = np.searchsorted(places, (first, first + len(here))).tolist()
                 turn = number * int(self.quota[c])
-                for at, part in self._turns(c, turn + low, turn + high):
+                size = self._passes(c) * len(self.members[c])
+                draw = self._drawer(c)
+                for at, part in pieces(turn + low, turn + high, size=size, memo=self.memo, slot=c, draw=draw):
                     here[places[at - turn : at - turn + len(part)] - first] = part
         return rows
-
-    def _turns(self, c: int, start: int, stop: int) -> Iterator[tuple[int, Int[np.ndarray, " p"]]]:
-        """Yield the rows that a class shows at consecutive turns, in pieces, each with its first turn."""
-        count = len(self.members[c])
-        size = count * max(1, PASSES // max(count, 1))
-        while start < stop:
-            number, offset = divmod(start, size)
-            part = block(self.memo, c, number, self._drawer(c))[offset : offset + stop - start]
-            yield start, part
-            start += len(part)
 
     def _cycle(self, number: int) -> list[Int[np.ndarray, " q"]]:
         """Return where each class stands in a cycle, in ascending order."""
@@ -307,9 +298,11 @@ class _Deal:
             self.memo["cycle"] = known
         return known[1]
 
+    def _passes(self, c: int) -> int:
+        return max(1, PASSES // max(len(self.members[c]), 1))
+
     def _drawer(self, c: int) -> Callable[[int], Int[np.ndarray, " p"]]:
-        members = self.members[c]
-        passes = max(1, PASSES // len(members))
+        members, passes = self.members[c], self._passes(c)
 
         def draw(number: int) -> Int[np.ndarray, " p"]:
             stream = rng(self.seed, "shuffle", c, number)

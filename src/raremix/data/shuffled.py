@@ -21,9 +21,32 @@ def walk(
     size = count * passes
     asked = np.asarray(turns, dtype=np.int64)
     rows = np.empty(len(asked), dtype=np.int64)
+    if is_stretch(asked):
+        start = int(asked[0])
+        for at, part in pieces(start, start + len(asked), size=size, memo=memo, slot=slot, draw=draw):
+            rows[at - start : at - start + len(part)] = part
+        return rows
     for number, mine in runs(asked // size):
         rows[mine] = block(memo, slot, number, draw)[asked[mine] - number * size]
     return rows
+
+
+def is_stretch(positions: Int[np.ndarray, " m"]) -> bool:
+    """Say whether positions follow one another."""
+    if not len(positions) or positions[-1] - positions[0] != len(positions) - 1:
+        return False
+    return bool((positions[1:] - positions[:-1] == 1).all())
+
+
+def pieces(
+    start: int, stop: int, *, size: int, memo: dict[Any, Any], slot: int, draw: Callable[[int], Int[np.ndarray, " p"]]
+) -> Iterator[tuple[int, Int[np.ndarray, " q"]]]:
+    """Yield the rows of turns that follow one another, in pieces, each with its first turn."""
+    while start < stop:
+        number, offset = divmod(start, size)
+        part = block(memo, slot, number, draw)[offset : offset + stop - start]
+        yield start, part
+        start += len(part)
 
 
 def block(
