@@ -315,6 +315,17 @@ def test_different_budgets_are_told(records: ModuleType):
     assert "different numbers of optimiser steps" in text(render(Record.model_validate(made)))
 
 
+def test_learning_rates_are_told(records: ModuleType):
+    made = records.binary()
+    told = text(render(Record.model_validate(made)))
+    assert "3e-05" not in told
+    made["arms"][1]["learning_rate"] = 3e-5
+    page = render(Record.model_validate(made))
+    assert text(page).count("3e-05") == 1
+    assert 'data-label="Learning rate"><span>3e-05</span>' in page
+    assert 'data-label="Time"><span>3e-05</span>' not in page
+
+
 def test_too_many_pictures_are_cut_evenly_and_told(records: ModuleType):
     made = records.multilabel()
     pictures = Images.model_validate(records.images(made, size=112, per_class=12))

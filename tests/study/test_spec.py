@@ -48,6 +48,20 @@ def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
     assert read_study(path) == spec
 
 
+def test_the_learning_rate_is_the_network_s_own_unless_one_is_set() -> None:
+    arms = [
+        {"name": "resnet"},
+        {"name": "vit", "model": {"name": "vit_tiny_patch16_224"}},
+        {"name": "scratch", "model": {"pretrained": False}},
+        {"name": "set", "train": {"learning_rate": 0.02}},
+    ]
+    spec = parsed(model={"name": "resnet18", "pretrained": True}, arm=arms)
+    assert [spec.train_of(arm).learning_rate for arm in spec.arms] == [3e-4, 1e-4, 1e-3, 0.02]
+    assert "learning_rate" not in spec.to_toml().replace("learning_rate = 0.02", "")
+    fixed = parsed(model={"name": "resnet18", "pretrained": True}, train={"learning_rate": 5e-3}, arm=arms)
+    assert [fixed.train_of(arm).learning_rate for arm in fixed.arms] == [5e-3, 5e-3, 5e-3, 0.02]
+
+
 def test_tables_at_the_top_are_defaults_of_every_arm() -> None:
     spec = parsed(augment="classical", arm=[{"name": "a"}, {"name": "b", "augment": "none", "sampler": "sqrt"}])
     assert [arm.augment["name"] for arm in spec.arms] == ["classical", "none"]

@@ -4,6 +4,7 @@ from raremix.models.classifier import Classifier, ClassifierSpec, parameter_grou
 from raremix.models.folder import ClassifierCard, load_classifier, save_classifier
 from raremix.models.head import HeadSpec, tame_head
 from raremix.models.label_embedding import label_vectors
+from raremix.models.learning_rate import usual_learning_rate
 from raremix.models.prototype import PrototypeHead
 from raremix.models.small_stem import SMALL_STEM_BASES
 from raremix.models.tau_normalise import tau_normalise
@@ -21,4 +22,5 @@ __all__ = [
     "save_classifier",
     "tame_head",
     "tau_normalise",
+    "usual_learning_rate",
 ]

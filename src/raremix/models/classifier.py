@@ -78,6 +78,11 @@ class ClassifierSpec:
     options: dict[str, Any] = field(default_factory=dict)
     head: HeadSpec = field(default_factory=HeadSpec)
 
+    @property
+    def loads_weights(self) -> bool:
+        """Whether the network starts from trained weights."""
+        return self.pretrained or self.weights is not None
+
     def architecture(self, *, size: int) -> str:
         """Return timm's name of the network for an image side in pixels.
 
@@ -85,15 +90,14 @@ class ClassifierSpec:
             ConfigError: if a small stem is asked for where there is none.
         """
         small = small_stem_name(self.name, size=size)
-        loads = self.pretrained or self.weights is not None
-        if self.stem == "standard" or (self.stem == "auto" and (loads or small is None)):
+        if self.stem == "standard" or (self.stem == "auto" and (self.loads_weights or small is None)):
             return self.name
         if small is None:
             raise ConfigError(
                 f"[model] stem = 'small' exists for {', '.join(SMALL_STEM_BASES)} up to 64 px, "
                 f"not for {self.name} at {size} px: use stem = 'standard'"
             )
-        if loads:
+        if self.loads_weights:
             raise ConfigError("[model] stem = 'small' does not fit pretrained weights: use stem = 'standard'")
         return small
 
@@ -141,7 +145,6 @@ class ClassifierSpec:
         """
         name = self.check(size=size)
         default = timm.models.get_pretrained_cfg(name)
-        loads = self.pretrained or self.weights is not None
         overlay: dict[str, Any] | None = None
         if self.weights is not None:
             overlay = {"state_dict": _read_weights(self.weights), "file": None, "url": None, "hf_hub_id": None}
@@ -157,7 +160,7 @@ class ClassifierSpec:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "init"))
             try:
-                net = create(pretrained=loads, pretrained_cfg_overlay=overlay)
+                net = create(pretrained=self.loads_weights, pretrained_cfg_overlay=overlay)
             except TypeError as error:
                 raise ConfigError(f"[model] {name} does not take these options: {error}") from None
             except RuntimeError as error:
@@ -176,7 +179,7 @@ class ClassifierSpec:
                 replace_head(net, self.head.build(features, num_classes, label_vectors=vectors))
         mean, std = self.mean, self.std
         if mean is None or std is None:
-            known = default if loads and default is not None else None
+            known = default if self.loads_weights and default is not None else None
             mean = mean or _fit(tuple(known.mean) if known else (0.5,), channels)
             std = std or _fit(tuple(known.std) if known else (0.25,), channels)
         if len(mean) != channels or len(std) != channels:

@@ -305,6 +305,7 @@ def _budget(arm: Arm) -> tuple[str, ...]:
     ends = [grouped(step) for step in (best if len(best) < 2 else (best[0], best[-1]))]
     return (
         "–" if arm.steps is None else grouped(arm.steps),
+        "–" if arm.learning_rate is None else f"{arm.learning_rate:g}",
         "–" if arm.seconds is None else _duration(arm.seconds),
         "–" if arm.images_per_second is None else grouped(round(arm.images_per_second)),
         " to ".join(ends) or "–",

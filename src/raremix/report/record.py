@@ -95,6 +95,7 @@ class Arm(Part):
     name: Name
     settings: dict[Text, Any] = Field(default_factory=dict)
     steps: Count | None = None
+    learning_rate: float | None = None
     seconds: float | None = None
     images_per_second: float | None = None
     best_step: dict[Text, int | None] = Field(default_factory=dict)

@@ -1,7 +1,7 @@
 """A study file, read and checked: data, model, budget, arms, seeds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from raremix.data.sources import SOURCES
 from raremix.evaluate.compare import check_ranks
 from raremix.evaluate.metrics import METRICS
 from raremix.losses import LOSS_COMBINATIONS, LOSSES
-from raremix.models import ClassifierSpec
+from raremix.models import ClassifierSpec, usual_learning_rate
 from raremix.study.arm_table import PARTS, ArmSpec, absolute, read_arms
 from raremix.study.data_tables import DataSpec, EvaluateSpec, SplitSpec, read_data_table
 from raremix.study.generators.asks import check_generators
@@ -91,8 +91,12 @@ class StudySpec:
         return build(ClassifierSpec, {**asdict(self.model), **arm.model}, where=f"arm.{arm.name}.model")
 
     def train_of(self, arm: ArmSpec) -> TrainSpec:
-        """Return the [train] table with an arm's changes."""
-        return build(TrainSpec, {**asdict(self.train), **arm.train}, where=f"arm.{arm.name}.train")
+        """Return the [train] table with an arm's changes, and the usual learning rate of its network if none is set."""
+        train = build(TrainSpec, {**asdict(self.train), **arm.train}, where=f"arm.{arm.name}.train")
+        if train.learning_rate is not None:
+            return train
+        model = self.model_of(arm)
+        return replace(train, learning_rate=usual_learning_rate(model.name, fine_tuned=model.loads_weights))
 
     def to_toml(self) -> str:
         """Return the resolved study: every setting, defaults included."""

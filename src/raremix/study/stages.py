@@ -99,7 +99,7 @@ def _two_stages(run: Run, recipe: TwoStage, train: TrainSpec, *, folder: Path) -
         run,
         replace(run.arm, **tables),
         Frozen(model),
-        replace(_part(train, second), learning_rate=recipe.rate * train.learning_rate),
+        replace(_part(train, second), learning_rate=recipe.rate * train.rate),
         folder=folder,
         identity=f"{run.key}:second",
         seed=torch_seed(run.seed, "init", 3),

@@ -11,7 +11,7 @@ def check_train(train: TrainSpec, *, where: str) -> None:
         ConfigError: naming the key, the value, and what is expected.
     """
     expected = {
-        "learning_rate": (train.learning_rate > 0, "more than 0"),
+        "learning_rate": (train.rate > 0, "more than 0"),
         "weight_decay": (train.weight_decay >= 0, "at least 0"),
         "warmup": (0 <= train.warmup <= 1, "a share of the steps, 0 to 1"),
         "clip": (train.clip is None or train.clip >= 0, "at least 0; 0 switches clipping off"),

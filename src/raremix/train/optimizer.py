@@ -19,8 +19,6 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
     # One fused kernel instead of a loop over tensors; the three that have one are what most people use.
     fused: dict[str, Any] = {"fused": True} if train.optimizer in {"adam", "adamw", "sgd"} else {}
     try:
-        return create_optimizer_v2(
-            model, opt=train.optimizer, lr=train.learning_rate, weight_decay=train.weight_decay, **fused
-        )
+        return create_optimizer_v2(model, opt=train.optimizer, lr=train.rate, weight_decay=train.weight_decay, **fused)
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"train.optimizer = {train.optimizer!r}: {error}") from None

@@ -20,7 +20,8 @@ class TrainSpec:
         steps: optimiser steps; the same for every arm, so that arms with more images do not get more training.
         batch_size: images per step over all ranks.
         optimizer: any optimiser of timm by name ("adamw", "sgd", "lamb", ...).
-        learning_rate: peak learning rate.
+        learning_rate: peak learning rate; None: in a study what the network usually takes
+            (`raremix.models.usual_learning_rate`), elsewhere 1e-3.
         weight_decay: weight decay; biases and normalisation are spared.
         warmup: share of the steps with a rising learning rate.
         schedule: "cosine" or "constant".
@@ -43,7 +44,7 @@ class TrainSpec:
     steps: int = 1000
     batch_size: int = 64
     optimizer: str = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.05
     warmup: float = 0.05
     schedule: Schedule = "cosine"
@@ -60,6 +61,11 @@ class TrainSpec:
     workers: int = 1
     deterministic: bool = False
     tensorboard: bool = False
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate as a number."""
+        return 1e-3 if self.learning_rate is None else self.learning_rate
 
 
 def make_fabric(spec: TrainSpec) -> Fabric:

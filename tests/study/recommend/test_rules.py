@@ -179,6 +179,14 @@ def test_r5_a_convnext_arm_for_many_images_whose_weights_are_at_hand() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "rates"), [("resnet50", (3e-4, 9e-5)), ("convnext_tiny", (1e-4, 3e-5)), (None, (1e-3, 3e-4))]
+)
+def test_r10_the_grid_begins_at_the_network_s_usual_rate(name: str | None, rates: tuple[float, ...]) -> None:
+    f = fingerprint(weights=() if name is None else (weights(name=name),))
+    assert shape_of(f, RULES).rates == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
     ("train", "batch"), [(10, 8), (319, 8), (320, 16), (640, 32), (1279, 32), (1280, 64), (10**6, 64)]
 )
 def test_r6_batch_is_a_power_of_two_of_at_most_5_percent(train: int, batch: int) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from raremix.models import usual_learning_rate
 from raremix.study.recommend.fingerprint import Evidence, Fingerprint
 from raremix.study.recommend.rules import Rules
 from raremix.study.recommend.weights import Weights
@@ -93,7 +94,8 @@ def shape_of(f: Fingerprint, rules: Rules, *, arms: tuple[str, ...] = ()) -> Sha
     folds = folds_of(f, rules)
     train = evidence_of(f, folds).images[0]
     batch = batch_size_of(train, rules)
-    rate = rules["R7"]["learning_rate_pretrained" if weights else "learning_rate_scratch"]
+    network = weights.name if weights else rules["R5"]["network"]
+    rate = usual_learning_rate(network, fine_tuned=weights is not None)
     return Shape(
         size=size,
         second=second_size(f, size, rules),

@@ -235,6 +235,7 @@ def _describe_arm(spec: StudySpec, name: str, outcomes: Mapping[Any, Outcome], p
         "name": name,
         "settings": spec.arm(name).settings(),
         "steps": spec.train.steps,
+        "learning_rate": spec.train_of(arm).learning_rate,
         "seconds": float(np.mean([o.timing["seconds"] for o in mine])) if mine else None,
         "images_per_second": float(np.mean([o.timing["images_per_second"] for o in mine])) if mine else None,
         "best_step": {
