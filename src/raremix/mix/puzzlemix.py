@@ -212,9 +212,15 @@ def _sums(values: Tensor, dim: int, size: int) -> Tensor:
     kind = torch.promote_types(values.dtype, torch.float32)
     if size > 2 * dim:  # found by measuring at 224 pixels
         return values.unflatten(dim, (-1, size)).sum(dim=dim + 1, dtype=kind)
-    # A sum over a few neighbours is slow on the CPU; as few sums of every size-th line are not.
+    # A sum over a few neighbours is slow on the CPU; as few sums of every size-th line, into one memory, are not.
     every = [slice(None)] * dim
-    return reduce(torch.add, [values[(*every, slice(i, None, size))].to(kind) for i in range(size)])
+    first, *others = (values[(*every, slice(i, None, size))].to(kind) for i in range(size))
+    if not others:
+        return first
+    total = first + others[0]
+    for line in others[1:]:
+        total += line
+    return total
 
 
 def _sides(images: Float[Tensor, "B C H W"], *, n: int, k: int) -> Float[Tensor, "2 2 B C _ _"]:
