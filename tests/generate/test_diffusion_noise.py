@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from raremix.core.errors import ConfigError
-from raremix.generate.diffusion_augment import LABELS, Changed, apply_changed, draw_changed
-from raremix.generate.diffusion_library import SOLVERS, groups_of
+from raremix.generate.diffusion_augment import LABELS, SPREAD, Changed, apply_changed, draw_changed
+from raremix.generate.diffusion_library import BY_RATIO, SOLVERS, groups_of
 from raremix.generate.diffusion_noise import Noise, cosine_noise, spread_times
 from raremix.generate.diffusion_sampling import check_drawing, clipped, denoise, guided
 
@@ -118,6 +118,55 @@ def test_heun_asks_twice_a_step_and_begins_where_the_others_do() -> None:
     assert len(seen) == 2 * 5 - 1, "but once in the last"
 
 
+def gaussian(std: float, noise: Noise) -> Any:
+    """Return the exact denoiser of numbers that are spread by `std` around 0."""
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = noise.scales(times)
+        return noise.words(noisy, alpha * std**2 / (alpha**2 * std**2 + sigma**2) * noisy, times)
+
+    return predict
+
+
+@pytest.mark.parametrize("solver", BY_RATIO)
+@pytest.mark.parametrize("std", [0.02, 0.04, 0.3])
+def test_fine_texture_is_drawn_by_steps_that_are_even_by_ratio(solver: Any, std: float) -> None:
+    noise, latents = cosine_noise(32), torch.linspace(-2, 2, 9).view(-1, 1, 1, 1)
+    drawn = denoise(gaussian(std, noise), latents, noise=noise, solver=solver, steps=20, by_ratio=True)
+    assert torch.allclose(drawn / std, latents, atol=0.1), "as spread as the data"
+    if std < 0.1:
+        even = denoise(gaussian(std, noise), latents, noise=noise, solver=solver, steps=20)
+        assert (even.abs() < 0.6 * drawn.abs() + 1e-6).all(), "what steps even in time lose"
+
+
+@pytest.mark.parametrize("solver", BY_RATIO)
+def test_by_ratio_an_image_begins_at_its_strength_s_moment(solver: Any) -> None:
+    noise = cosine_noise(32)
+    for strength, asked in ((0.25, 9), (0.5, 11), (1.0, 20)):
+        seen: list[int] = []
+
+        def predict(noisy: torch.Tensor, times: torch.Tensor, seen: list[int] = seen) -> torch.Tensor:
+            seen.append(int(times[0]))
+            return noise.words(noisy, torch.zeros_like(noisy), times)
+
+        start = torch.full((1, 1, 4, 4), 0.5)
+        latents = torch.zeros(1, 1, 4, 4)
+        denoise(predict, latents, noise=noise, solver=solver, steps=20, start=start, strength=strength, by_ratio=True)
+        assert abs(seen[0] - (1000 * strength - 1)) <= 1
+        assert seen == sorted(seen, reverse=True)
+        assert len(seen) == (2 * asked - 1 if solver == "heun" else asked)
+
+
+def test_ddpm_s_noise_on_the_way_is_each_image_s_own() -> None:
+    noise, latents = cosine_noise(32), torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    predict = gaussian(0.3, noise)
+    whole = denoise(predict, latents, noise=noise, solver="ddpm", steps=20)
+    parts = [denoise(predict, some, noise=noise, solver="ddpm", steps=20) for some in latents.split(2)]
+    assert torch.equal(whole, torch.cat(parts)), "in whatever batch it is drawn"
+    alike = torch.corrcoef(whole.flatten(1)) - torch.eye(6)
+    assert float(alike.abs().max()) < 0.8, "images that begin differently end differently"
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_little_noise_changes_little(solver: Any) -> None:
     noise = cosine_noise(32)
@@ -182,7 +231,8 @@ def test_groups_divide_the_width() -> None:
 
 def labels(**values: float) -> Changed:
     names = ["flipped", "down", "cos", "sin", "size", "right", "lower", "brightness", "contrast"]
-    return Changed(labels=torch.tensor([[values.get(name, 0.0) for name in names]]))
+    spread = [1.0, 1.0, 1.0, 1.0, *SPREAD]
+    return Changed(labels=torch.tensor([[values.get(name, 0.0) / s for name, s in zip(names, spread, strict=True)]]))
 
 
 def test_changes_of_an_image_by_hand() -> None:
@@ -213,7 +263,8 @@ def test_the_share_that_is_changed() -> None:
     assert changed[:2].tolist() == pytest.approx([0.1, 0.1], abs=0.02)
     assert changed[2:].tolist() == pytest.approx([0.2] * 7, abs=0.025)
     assert torch.allclose((drawn[:, 2] + 1) ** 2 + drawn[:, 3] ** 2, torch.ones(4000), atol=1e-5)
-    assert float(drawn[:, 4].abs().max()) < 6 * 0.2
+    heard = drawn[:, 4:]
+    assert [float(part[part != 0].std()) for part in heard.T] == pytest.approx([1.0] * 5, abs=0.1), "as loud as a flip"
     still = draw_changed(5, share=0.0, rng=np.random.default_rng(0)).labels
     assert not still.any()
     assert math.isclose(float(still.sum()), 0.0)

@@ -243,6 +243,8 @@ class DiffusionTraining:
 class PixelDrawer(DenoisingDrawer):
     """A trained pixel diffusion model; see `DenoisingDrawer` for its settings."""
 
+    by_ratio = True
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Those of the padded image."""

@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 LABELS = 9
-"""Flipped, upside down, cosine and sine of the turn, size, right, down, brightness, contrast: 0 where none changed."""
+"""Flipped, upside down, cosine and sine of the turn, size, right, down, brightness, contrast: 0 where none changed; the
+last five in standard deviations, so that a network hears of a shift as loudly as of a flip."""
 
 SIZE, SHIFT, BRIGHTNESS, CONTRAST = 0.2, 0.125, 0.1, 0.3
 """Standard deviations: of the size's logarithm to base 2, of shifts as a share of the side (both as published), of
 brightness in the range -1 to 1, of the contrast's logarithm to base 2."""
+SPREAD = (SIZE, SHIFT, SHIFT, BRIGHTNESS, CONTRAST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ def draw_changed(count: int, *, share: float, rng: np.random.Generator) -> Chang
         rng: the stream.
     """
     asked = rng.random((count, 7)) < share
-    normal = rng.standard_normal((count, 5)) * np.array([SIZE, SHIFT, SHIFT, BRIGHTNESS, CONTRAST])
+    normal = rng.standard_normal((count, 5))
     sides, angle = rng.integers(2, size=(count, 2)), rng.uniform(-np.pi, np.pi, count) * asked[:, 2]
     labels = np.empty((count, LABELS), dtype=np.float32)
     labels[:, :2] = sides * asked[:, :2]
@@ -53,7 +55,7 @@ def apply_changed(images: Float[Tensor, "B C H W"], changed: Changed) -> Float[T
     """Change images in [-1, 1]; those whose labels are all 0 come back as they were.
 
     Karras et al., "EDM", NeurIPS 2022, appendix F.2, https://arxiv.org/abs/2206.00364: what is told does not leak into
-    what is drawn. Departures: one bilinear warp instead of wavelet filters; no anisotropic scale; brightness and
+    what is drawn. Departures: one bicubic warp instead of wavelet filters; no anisotropic scale; brightness and
     contrast.
 
     Args:
@@ -67,6 +69,7 @@ def apply_changed(images: Float[Tensor, "B C H W"], changed: Changed) -> Float[T
         True
     """
     u = changed.labels.to(images)
+    u = torch.cat([u[:, :4], u[:, 4:] * u.new_tensor(SPREAD)], dim=1)
     cos, sin, scale = 1 + u[:, 2], u[:, 3], torch.exp2(-u[:, 4])
     across, down = (1 - 2 * u[:, 0]), (1 - 2 * u[:, 1])
     # Shifts are shares of the side, which is 2 units long.
@@ -78,7 +81,7 @@ def apply_changed(images: Float[Tensor, "B C H W"], changed: Changed) -> Float[T
         dim=1,
     )
     grid = functional.affine_grid(warp, list(images.shape), align_corners=False)
-    warped = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    warped = functional.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     moved = (u[:, :7] != 0).any(dim=1).view(-1, 1, 1, 1)
     column = (-1, 1, 1, 1)
     # A resampled image is not the image: rounding alone would change those that were not asked to move.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raremix.core.random import rng, torch_seed
+from raremix.core.random import rng
 from raremix.generate.diffusion_library import Solver
 from raremix.generate.diffusion_noise import Noise
 from raremix.generate.diffusion_sampling import Predict, check_drawing, denoise, guided
@@ -39,6 +39,8 @@ class DenoisingDrawer(ABC):
     strength: float = 0.5
 
     check_drawing = staticmethod(check_drawing)
+    by_ratio = False
+    """Whether steps are even in the logarithm of noise over image instead of in time."""
 
     def __post_init__(self) -> None:
         check_drawing(
@@ -118,5 +120,5 @@ class DenoisingDrawer(ABC):
             steps=self.num_inference_steps,
             start=start,
             strength=self.strength,
-            seed=torch_seed(0, "latent"),
+            by_ratio=self.by_ratio,
         )

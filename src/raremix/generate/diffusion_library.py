@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from torch import nn
 
 from raremix.core.errors import ConfigError
@@ -88,8 +90,21 @@ def save_memory(network: nn.Module, *, gradient_checkpointing: bool, attention_s
     return network
 
 
-def make_solver(name: Solver, noise: Noise) -> Any:
-    """Build a solver of diffusers for a noise schedule."""
+BY_RATIO = ("dpm++", "unipc", "heun")
+"""Solvers whose steps can be even in the logarithm of noise over image; the others are there to compare with."""
+
+
+def make_solver(name: Solver, noise: Noise, *, steps: int, device: torch.device, by_ratio: bool = False) -> Any:
+    """Build a solver of diffusers for a noise schedule, and set its steps.
+
+    Args:
+        name: of the solver.
+        noise: the schedule.
+        steps: from its last moment to the image.
+        device: where the steps are kept.
+        by_ratio: whether steps are even in the logarithm of noise over image (for `BY_RATIO`) instead of in moments.
+    """
+    by_ratio = by_ratio and name in BY_RATIO
     common: dict[str, Any] = {
         "num_train_timesteps": noise.moments,
         "trained_betas": noise.betas,
@@ -97,13 +112,32 @@ def make_solver(name: Solver, noise: Noise) -> Any:
         # The last moment, where nothing of the image is left, must be among the steps (https://arxiv.org/abs/2305.08891).
         "timestep_spacing": "trailing",
     }
-    found = library()
+    found, asked = library(), {"num_inference_steps": steps}
     if name == "dpm++":
-        return found.DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", solver_order=2)
-    if name == "unipc":
-        return found.UniPCMultistepScheduler(**common, solver_order=2)
-    if name == "heun":
-        return found.HeunDiscreteScheduler(**common)
-    if name == "ddim":
-        return found.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
-    return found.DDPMScheduler(**common, clip_sample=False)
+        common |= {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_lu_lambdas": by_ratio}
+        scheme = found.DPMSolverMultistepScheduler(**common)
+    elif name == "unipc":
+        scheme = found.UniPCMultistepScheduler(**common, solver_order=2, use_exponential_sigmas=by_ratio)
+    elif name == "heun":
+        scheme = found.HeunDiscreteScheduler(**common)
+        if by_ratio:
+            asked = {"timesteps": even_by_ratio(noise, steps)}
+    elif name == "ddim":
+        scheme = found.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+    else:
+        scheme = found.DDPMScheduler(**common, clip_sample=False)
+    scheme.set_timesteps(**asked, device=device)
+    return scheme
+
+
+def even_by_ratio(noise: Noise, steps: int) -> list[int]:
+    """Return moments from the last one to the first, even in the logarithm of noise over image, each once.
+
+    Example:
+        >>> from raremix.generate.diffusion_noise import cosine_noise
+        >>> even_by_ratio(cosine_noise(32), 5)
+        [999, 917, 359, 33, 0]
+    """
+    known = np.log(noise.ratios)
+    wanted = np.linspace(known[-1], known[0], steps)
+    return sorted({int(np.abs(known - one).argmin()) for one in wanted}, reverse=True)

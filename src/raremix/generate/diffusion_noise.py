@@ -1,6 +1,6 @@
 """How images become noise: the schedule, what the network is asked for, and how much each moment counts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +56,15 @@ class Noise:
     def betas(self) -> Float[np.ndarray, " T"]:
         """Variance that each moment adds: what libraries of solvers build a schedule from."""
         return 1 - self.kept / np.concatenate([[1.0], self.kept[:-1]])
+
+    @property
+    def ratios(self) -> Float[np.ndarray, " T"]:
+        """Noise over image, sigma / alpha, at every moment."""
+        return np.sqrt(1 / self.kept - 1)
+
+    def until(self, moments: int) -> "Noise":
+        """Return the schedule of the first moments alone."""
+        return replace(self, kept=self.kept[:moments])
 
     def scales(self, times: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
         """Return alpha and sigma of each moment."""

@@ -60,7 +60,6 @@ class Budget:
         batch_size: images per step.
         average: decay of the weight average that draws.
         half_life: images after which that average has forgotten half, whatever the batch size; 0: `average` it is.
-        crop: smallest share of the side that a random crop of a training image keeps; 1 crops nothing.
         precision: "32", or "auto": bf16 where the device computes in it.
         clip: largest norm of the gradient; 0: any.
         warmup: share of the steps with a rising learning rate.
@@ -72,7 +71,6 @@ class Budget:
     batch_size: int
     average: float
     half_life: int = 0
-    crop: float = 1.0
     # Gradient penalties are small differences of large numbers; bf16 keeps eight bits of them.
     precision: Literal["32", "auto"] = "32"
     clip: float = 0.0

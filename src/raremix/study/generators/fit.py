@@ -54,6 +54,9 @@ from raremix.train.spec import make_fabric
 CODE_VERSION = 1
 """Raised when a change makes the same settings fit another generator."""
 
+METHOD_VERSIONS = {"dcgan": 2, "diffusion": 2, "stargan": 2, "stylegan2": 2}
+"""The same for one method: others keep what they fitted."""
+
 BANK, FEW = 64, 50
 """Styles of training images kept per class; below how many images a class is few."""
 
@@ -277,6 +280,7 @@ def identity_of(spec: GeneratorSpec, prepared: Prepared) -> str:
     return files.hash_value(
         {
             "code": CODE_VERSION,
+            **({"version": METHOD_VERSIONS[table.kind]} if table.kind in METHOD_VERSIONS else {}),
             "method": [table.kind, settings],
             **({"words": words_of(prepared)} if isinstance(table.method, WordedMethod) else {}),
             "train": train,
@@ -311,7 +315,8 @@ def make_feed(spec: GeneratorSpec, prepared: Prepared, ids: Int[np.ndarray, " n"
         "ranks": ranks.count,
         "augmentation": Classical(
             rotation=0.0,
-            crop=spec.table.method.budget.crop,
+            # Of the small images in the cache a crop would be a blurred one, and blur would be learnt.
+            crop=1.0,
             brightness=0.0,
             contrast=0.0,
             saturation=0.0,
