@@ -80,6 +80,8 @@ class ProjectionDiscriminator(nn.Module):
         self.logit = nn.Linear(widths[-1], 1)
         self.project = nn.Embedding(classes, widths[-1])
         self.apply(_start_weights)
+        # As small as the shared logit: what a class adds would otherwise be all that is seen at first.
+        nn.init.normal_(self.project.weight, 0.0, 0.02)
         if is_spectral:
             for module in (*(m for m in layers if isinstance(m, nn.Conv2d)), self.logit, self.project):
                 spectral_norm(module)
