@@ -255,6 +255,20 @@ def test_untrained_additions_change_nothing_and_diffusers_agrees(base: Path, tmp
     assert export(drawer, replace(method, tune="full"), tmp_path / "full") is None
 
 
+def test_weights_for_much_larger_images_are_refused(base: Path, tmp_path: Path) -> None:
+    """Stable Diffusion draws 512 pixels; at 64 its latents have 8 x 8 places, and what it draws is noise."""
+    large = Path(shutil.copytree(base, tmp_path / "large"))
+    path = large / "unet" / "config.json"
+    settings = json.loads(path.read_text())
+    for side, is_refused in ((16, False), (17, True)):
+        path.write_text(json.dumps({**settings, "sample_size": side}))
+        if is_refused:
+            with pytest.raises(ConfigError, match=r"draws 68 pixels; far below, at 32, .* set --size 68 .*than 34"):
+                tuned(large).networks(FORM, seed=0)
+        else:
+            tuned(large).networks(FORM, seed=0)
+
+
 def test_grey_images_go_through_three_channels(base: Path) -> None:
     method = tuned(base)
     drawer = method.drawer(method.networks(FORM, seed=0), FORM)

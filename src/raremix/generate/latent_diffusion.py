@@ -139,13 +139,9 @@ class LatentDiffusion:
     @property
     def drawn(self) -> dict[str, Any]:
         """The settings of drawing that are in force."""
-        steps, scale = (50, 7.5) if self.weights else (25, 2.0)
-        return {
-            "solver": self.solver,
-            "num_inference_steps": steps if self.num_inference_steps is None else self.num_inference_steps,
-            "guidance_scale": scale if self.guidance_scale is None else self.guidance_scale,
-            "strength": self.strength,
-        }
+        usual = usual_drawing(is_tuned=bool(self.weights))
+        own = {name: getattr(self, name) for name in usual if getattr(self, name) is not None}
+        return {"solver": self.solver, "strength": self.strength, **usual, **own}
 
     @property
     def rate(self) -> float:
@@ -290,6 +286,12 @@ class LatentDiffusion:
         return small_parts(size, side=form.side, channels=form.channels, prompts=prompts)
 
 
+def usual_drawing(*, is_tuned: bool) -> dict[str, Any]:
+    """Return steps and guidance of drawing: of weights from elsewhere, or of a small model from scratch."""
+    steps, scale = (50, 7.5) if is_tuned else (25, 2.0)
+    return {"num_inference_steps": steps, "guidance_scale": scale}
+
+
 def known_parts(weights: str, form: Form, *, download: bool, expected: str) -> Parts:
     """Read a model's parts, after checking that they are the expected ones and read such images.
 
@@ -311,6 +313,12 @@ def known_parts(weights: str, form: Form, *, download: bool, expected: str) -> P
         raise ConfigError(
             f"{folder} reads {reads} channels, the images have {form.channels}: set data.channels to {reads} or 1, or "
             "train from scratch (no generator.weights)"
+        )
+    made_for = int(parts.unet.config.sample_size or 0) * parts.autoencoder.factor
+    if 2 * form.side < made_for:
+        raise ConfigError(
+            f"{folder} draws {made_for} pixels; far below, at {form.side}, it draws nothing that can be used: set "
+            f"--size {made_for} (data.size; no less than {made_for // 2}), or train from scratch (no generator.weights)"
         )
     return parts
 

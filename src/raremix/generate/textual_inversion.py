@@ -14,7 +14,14 @@ from raremix.core.ranks import ALONE
 from raremix.generate.diffusion_library import Solver, save_memory
 from raremix.generate.diffusion_sampling import check_drawing
 from raremix.generate.form import Form
-from raremix.generate.latent_diffusion import check_prompts, check_template, known_parts, parts_of, prompts_of
+from raremix.generate.latent_diffusion import (
+    check_prompts,
+    check_template,
+    known_parts,
+    parts_of,
+    prompts_of,
+    usual_drawing,
+)
 from raremix.generate.latent_drawing import LatentDrawer
 from raremix.generate.latent_parts import Parts, TextDenoiser
 from raremix.generate.latent_training import LatentTraining
@@ -49,7 +56,8 @@ class TextualInversion:
         learning_rate: of Adam.
         gradient_checkpointing, attention_slicing: less memory for more time.
         solver: of drawing, where nobody says otherwise.
-        num_inference_steps, guidance_scale: None: 50 and 7.5.
+        num_inference_steps, guidance_scale: None: those of the model that it is learnt in; 50 and 7.5 of weights in
+            Stable Diffusion's format, 25 and 2 of a latent_diffusion from scratch.
         strength: how much noise an image gets that is translated.
         weights_hash: of the weights; found when fitting, checked when drawing.
 
@@ -74,8 +82,8 @@ class TextualInversion:
     gradient_checkpointing: bool = False
     attention_slicing: bool = False
     solver: Solver = "dpm++"
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     strength: float = 0.8
     weights_hash: str = ""
 
@@ -98,8 +106,9 @@ class TextualInversion:
     @property
     def drawn(self) -> dict[str, Any]:
         """The settings of drawing."""
-        names = ("solver", "num_inference_steps", "guidance_scale", "strength")
-        return {name: getattr(self, name) for name in names}
+        usual = usual_drawing(is_tuned=True)
+        own = {name: getattr(self, name) for name in usual if getattr(self, name) is not None}
+        return {"solver": self.solver, "strength": self.strength, **usual, **own}
 
     @property
     def budget(self) -> Budget:
@@ -127,6 +136,7 @@ class TextualInversion:
         learnt = self.learn or tuple(classes)
         table = self._tokens(classes)
         folder, known = base_of(self.weights, download=self.download)
+        usual = _drawn_by(folder)
         plain = self.prompt.replace("{token}", "{class}")
         by_words = prompts_of(plain, words, classes)
         by_token = prompts_of(plain, words, [table.get(name, name) for name in classes])
@@ -143,6 +153,7 @@ class TextualInversion:
             weights=str(folder.resolve()),
             download=False,
             weights_hash=_hash(folder),
+            **{name: value for name, value in usual.items() if getattr(self, name) is None},
         )
 
     def check_classes(self, classes: Sequence[str]) -> None:
@@ -269,6 +280,17 @@ def base_of(weights: str, *, download: bool) -> tuple[Path, dict[str, str]]:
         raise ConfigError(f"{folder} is a {card.method}: textual_inversion needs a latent_diffusion")
     seen = zip(card.classes, card.settings["prompts"], card.images, strict=True)
     return folder, {name: prompt for name, prompt, count in seen if count}
+
+
+def _drawn_by(folder: Path) -> dict[str, Any]:
+    """Return how a fitted model draws where nobody says otherwise; nothing of weights from elsewhere."""
+    if not _is_fitted(folder):
+        return {}
+    from raremix.generate.folder import read_card  # noqa: PLC0415 - whose registry knows this method
+
+    settings = read_card(folder).settings
+    usual = usual_drawing(is_tuned=bool(settings.get("weights")))
+    return {name: value if settings.get(name) is None else settings[name] for name, value in usual.items()}
 
 
 def _is_fitted(folder: Path) -> bool:

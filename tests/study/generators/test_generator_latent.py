@@ -95,6 +95,18 @@ def test_the_rare_class_is_learnt_with_the_network_frozen(place: Path) -> None:
     assert (place / "token" / "diffusers" / "keratosis.safetensors").is_file()
 
 
+def test_a_token_is_drawn_as_its_model_draws(place: Path, prepared: Prepared) -> None:
+    learnt = {name: suited(inverted(place / name).table.method, prepared) for name in ("common", "pipeline")}
+    assert learnt["common"].drawn["guidance_scale"] == 2.0, "a small model from scratch"
+    assert learnt["pipeline"].drawn["guidance_scale"] == 7.5
+    own = inverted(place / "common", "generator.guidance_scale=4", "generator.num_inference_steps=9")
+    drawn = suited(own.table.method, prepared).drawn
+    assert (drawn["guidance_scale"], drawn["num_inference_steps"]) == (4.0, 9)
+    drawer, _ = load_generator(place / "token")
+    assert isinstance(drawer, LatentDrawer)
+    assert (drawer.guidance_scale, drawer.num_inference_steps) == (2.0, 2)
+
+
 def test_the_token_remembers_what_its_model_was_fitted_on(place: Path, prepared: Prepared) -> None:
     seen = read_fitted(place / "token")
     assert seen is not None
