@@ -49,7 +49,7 @@ def candidate(arm: str, ingredients: int, value: float, error: float = 0.02) -> 
         ({"train": {"learning_rate": 0.1}}, 0),
         ({"loss": "cross_entropy"}, 0),
         ({"loss": {"name": "cross_entropy", "class_weights": "sqrt"}}, 1),
-        ({"sampler": "balanced", "augment": "classical"}, 2),
+        ({"sampler": "balanced", "augment": "classical"}, 1),
         ({"mix": "cutmix"}, 1),
         ({"mix": {"name": "scheduled", "stop": 0.9, "mixer": {"name": "remix"}}}, 1),
         ({"mix": {"name": "saliencymix", "importance": {"name": "fine_grained"}}}, 2),

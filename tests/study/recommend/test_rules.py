@@ -193,6 +193,11 @@ def test_r6_batch_is_a_power_of_two_of_at_most_5_percent(train: int, batch: int)
     assert batch_size_of(train, RULES) == batch
 
 
+@pytest.mark.parametrize(("counts", "asks"), [((1500, 1000), True), ((1490, 1000), False)])
+def test_r7_balanced_sampling_from_a_ratio_of_1_5(counts: tuple[int, int], asks: bool) -> None:
+    assert ("balanced" in arms(plan(fingerprint(counts)))) is asks
+
+
 def test_r7_rebalancing_is_deferred_where_a_rare_image_would_repeat_too_often() -> None:
     # 200 steps of 8 over two classes show each of 8 training images of the rare class exactly 100 times.
     often = fingerprint((111, 12), pooled=evidence((111, 12), design="out-of-fold", images=(80, 18, 25)))

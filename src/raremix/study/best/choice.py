@@ -2,10 +2,11 @@
 
 The one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
 
-How simple an arm is: the number of its ingredients, which are a mix other than "none", a sampler other than "natural",
-an augmentation other than "none", a loss other than the task's plain one, a changed network, and whatever else an arm
-may hold; guided mixing counts once more for its importance map. Another learning rate is no ingredient. Of equally
-simple arms the better one is taken, and of equally good ones the first in the file.
+How simple an arm is: the number of its ingredients, which are a mix other than "none", an augmentation other than
+"none", a loss other than the task's plain one, a changed network, and whatever else an arm may hold; guided mixing
+counts once more for its importance map. Another learning rate is no ingredient, and neither is a sampler: to show
+classes as often as they were found is no simpler than to show them alike. Of equally simple arms the better one is
+taken, and of equally good ones the first in the file.
 
 Where the choice is made on out-of-fold rows no row is left to judge it. What the chosen arm scores there is then too
 good by what choosing gains; the bootstrap bias correction of Tsamardinos et al. 2018 [1] repeats the choice on
@@ -92,12 +93,12 @@ def ingredients(arm: ArmSpec) -> int:
     """
     found = 0
     for part, table in arm.settings().items():
-        if part == "train":
+        if part in {"train", "sampler"}:
             continue
         name = table.get("name") if isinstance(table, dict) else None
         if part == "loss":
             found += name not in {*PLAIN_LOSSES, None} or table.get("class_weights", "none") != "none"
-        elif name not in {"none", "natural"}:
+        elif name != "none":
             found += 1 + (part == "mix" and _is_guided(table))
     return found
 

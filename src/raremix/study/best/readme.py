@@ -102,8 +102,8 @@ model: it is no medical device, and it must not decide about patients.
 | --- | --- | --- | --- | --- |
 {rows}
 
-The fewer ingredients, the simpler: mixing, a sampler, augmentation, another loss, another network, an importance map
-count one each, another learning rate none.
+The fewer ingredients, the simpler: mixing, augmentation, another loss, another network, an importance map count one
+each, another learning rate or sampler none.
 
 ## {heading}
 
