@@ -51,7 +51,7 @@ SAME_IMAGES = ("rules_kermany", "rules_pneumoniamnist")
 """How the names of studies begin that hold the same images, made rare or made small: they are left out together."""
 
 RULES, ALL, OTHERS, RANDOM = "the rules", "validation, among all arms", "the best on the other sets", "a random arm"
-BEFORE = "the rules before this test"
+BEFORE = {RULES: "the rules before this test", ALL: "validation, among all arms, before this test"}
 """On the same runs, by the code of before: kept in results/rules_before.csv."""
 
 
@@ -117,9 +117,10 @@ def main() -> None:
             for policy, arms in chosen[one.name].items()
         ]
     )
-    before = pl.read_csv(HERE / "results" / "rules_before.csv", schema=table.schema).filter(pl.col("policy") == RULES)
+    before = pl.read_csv(HERE / "results" / "rules_before.csv", schema=table.schema)
     if set(before["study"]) == set(table["study"]):
-        table = pl.concat([table, before.with_columns(policy=pl.lit(BEFORE))])
+        before = before.filter(pl.col("policy").is_in(list(BEFORE))).with_columns(pl.col("policy").replace(BEFORE))
+        table = pl.concat([table, before])
     buffer = io.StringIO()
     table.write_csv(buffer, float_precision=4)
     files.write_text(HERE / "results" / "rules.csv", buffer.getvalue())

@@ -44,6 +44,13 @@ def test_the_class_scales_and_shifts() -> None:
     assert norm(x, torch.tensor([0, 1])).flatten().tolist() == pytest.approx([-1.0, 5.0], abs=1e-4)
 
 
+def test_classes_begin_as_softly_as_what_they_share() -> None:
+    torch.manual_seed(0)
+    judge = ProjectionDiscriminator(side=32, channels=1, classes=40, width=8, is_spectral=False)
+    assert float(judge.project.weight.detach().std()) == pytest.approx(0.02, rel=0.2)
+    assert float(judge.logit.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
+
+
 def test_the_projection_is_a_dot_product() -> None:
     judge = ProjectionDiscriminator(side=32, channels=1, classes=2, width=2, is_spectral=False)
     images = torch.rand(2, 1, 32, 32)

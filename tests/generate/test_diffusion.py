@@ -16,6 +16,7 @@ from raremix.core.types import Batch
 from raremix.explain import DifferenceMap
 from raremix.generate import ClassTranslator, Diffusion, Form, ImageGenerator, PixelDrawer
 from raremix.generate.diffusion_augment import LABELS
+from raremix.generate.diffusion_library import even_by_ratio
 from raremix.generate.diffusion_noise import cosine_noise
 from raremix.generate.sampling import BLOCK, block_of, sample
 
@@ -26,6 +27,15 @@ SMALL = Diffusion(width=8, layers=1, dropout=0.0, num_inference_steps=2)
 def drawer(form: Form = FORM, **changes: Any) -> PixelDrawer:
     method = replace(SMALL, **changes)
     return method.drawer(method.networks(form, seed=0), form)
+
+
+def test_pixels_are_drawn_by_steps_that_are_even_by_ratio() -> None:
+    seen: list[int] = []
+    made = drawer(num_inference_steps=5)
+    made.network.register_forward_pre_hook(lambda module, given: seen.append(int(given[1][0])))
+    made.generate(torch.eye(2)[:1], torch.zeros(1, made.latent))
+    assert seen == even_by_ratio(made.noise, 5)
+    assert seen[-2] < 100, "even in time it would be 399"
 
 
 def batch(rows: int = 4) -> Batch:

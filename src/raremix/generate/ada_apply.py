@@ -16,9 +16,8 @@ def adapt(images: Float[Tensor, "B C H W"], drawn: Adaptation) -> Float[Tensor, 
     """Change images; gradients go through, and rows that nothing happened to come back as they were.
 
     All moves of an image are one affine warp; what lies outside is its mirror image. A flip, quarter turns and whole
-    pixels take the pixels as they are. Everything else is sampled by bicubic interpolation, which keeps as much of the
-    fine detail as the paper's way (bilinear at twice the size, between a wavelet's twelve taps) at a fraction of its
-    cost; an image that is made much smaller is a little rougher.
+    pixels take the pixels as they are. Everything else is sampled by bicubic interpolation, where the paper samples
+    bilinearly at twice the size, between a wavelet's twelve taps: an image that is made much smaller is rougher here.
 
     Args:
         images: values in [-1, 1].

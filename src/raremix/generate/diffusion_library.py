@@ -102,9 +102,9 @@ def make_solver(name: Solver, noise: Noise, *, steps: int, device: torch.device,
         noise: the schedule.
         steps: from its last moment to the image.
         device: where the steps are kept.
-        by_ratio: whether steps are even in the logarithm of noise over image (for `BY_RATIO`) instead of in moments.
+        by_ratio: whether steps are even in the logarithm of noise over image instead of in moments; the solvers that
+            are not among `BY_RATIO` do not look at it.
     """
-    by_ratio = by_ratio and name in BY_RATIO
     common: dict[str, Any] = {
         "num_train_timesteps": noise.moments,
         "trained_betas": noise.betas,

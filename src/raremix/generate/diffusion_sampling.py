@@ -68,8 +68,9 @@ def denoise(
         strength: how much noise they get, in (0, 1].
         by_ratio: whether steps are even in the logarithm of noise over image; see `make_solver`.
     """
+    by_ratio = by_ratio and solver in BY_RATIO
     if start is not None:
-        noise, steps = _last_part(noise, steps, strength, by_ratio=by_ratio and solver in BY_RATIO)
+        noise, steps = _last_part(noise, steps, strength, by_ratio=by_ratio)
     with warnings.catch_warnings():
         # diffusers turns tensors into arrays in a way that numpy 2 warns of.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -165,11 +165,6 @@ def double(x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c u v"]:
     return functional.conv_transpose2d(x, _kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])
 
 
-def halve(x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c u v"]:
-    """Return half as large images: the low-pass filter, then every second pixel."""
-    return low_pass(x, padding=1, stride=2)
-
-
 def unit_length(x: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
     """Return rows whose mean square is 1."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)

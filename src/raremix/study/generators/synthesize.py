@@ -31,6 +31,9 @@ from raremix.train.feed import to_float
 
 LOG = "images.jsonl"
 FACTS = "synthesis.json"
+DRAWING_VERSIONS = {"diffusion": 2}
+"""Raised when the same generator draws other images from the same noise: a folder that was begun before is not gone on
+with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,7 @@ def check_synthesis(
             refuse_unseen(generator, card, name)
     recipe = {"generator": generator_hash(generator), "method": card.method, "seed": seed}
     recipe |= {} if begin == "auto" else {"begin": begin}
+    recipe |= {"version": DRAWING_VERSIONS[card.method]} if card.method in DRAWING_VERSIONS else {}
     recipe |= {"drawing": dict(sorted(drawing.items()))} if drawing else {}
     _refuse_other_images(output, {**recipe, "data": manifest.hash()})
     return Ready(drawer=drawer, card=card, begin=start, recipe=recipe, plan=plan)
