@@ -1,5 +1,7 @@
 """Write docs/results.md from the records of finished studies, and keep their comparisons beside the study files.
 
+A page keeps what it has of studies whose runs are not given.
+
 raremix study studies/retinamnist_28_cpu.toml      # ... and the others
 python studies/tables.py runs/[hknpr]*_cpu runs/targets_retinamnist
 python studies/tables.py runs/mixers_*_cpu --page mixers
@@ -10,6 +12,7 @@ python studies/tables.py runs/varimix_*_cpu runs/genmix_*_cpu runs/cxr_*_cpu --p
 import argparse
 import csv
 import io
+import re
 from pathlib import Path
 
 from raremix.core import files
@@ -47,17 +50,26 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of finished studies")
     parser.add_argument("--page", choices=PAGES, default="results", help="page of docs/ to write")
     options = parser.parse_args()
-    parts = [INTRODUCTION.format(title=PAGES[options.page])]
+    page = HERE.parent / "docs" / f"{options.page}.md"
+    sections = sections_of(page.read_text()) if page.is_file() else {}
     for folder in options.runs:
         record = read_record(folder / "record.json")
         if not record.study.is_complete:
             raise SystemExit(f"{folder} is incomplete: run the study again")
-        parts.append(section(record))
+        sections[record.study.name] = section(record)
         files.write_text(HERE / "results" / f"{record.study.name}.csv", comparisons(record))
     after = HERE / f"discussion_{options.page}.md"
-    if after.is_file():
-        parts.append(after.read_text())
-    files.write_text(HERE.parent / "docs" / f"{options.page}.md", "\n".join(parts))
+    parts = [INTRODUCTION.format(title=PAGES[options.page]), *sections.values()]
+    files.write_text(page, "\n".join([*parts, after.read_text()] if after.is_file() else parts))
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """Return the sections of a page that this program wrote, by the names of their studies, in order."""
+    found = {}
+    for part in re.split(r"^(?=## )", page, flags=re.MULTILINE):
+        if told := re.search(r"^Study file: `studies/(\w+)\.toml`", part, flags=re.MULTILINE):
+            found[told[1]] = part.rstrip("\n") + "\n"
+    return found
 
 
 def section(record: Record) -> str:
