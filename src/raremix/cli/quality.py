@@ -24,7 +24,7 @@ def quality(
         typer.Option(
             metavar="WEIGHTS",
             help="What images are compared by: self (a small encoder trained on them), a timm network, a .safetensors "
-            "file, or a classifier folder. Figures of different encoders cannot be compared.",
+            "file (Inception's too), or a classifier folder. Figures of different encoders cannot be compared.",
         ),
     ] = "self",
     output: Annotated[

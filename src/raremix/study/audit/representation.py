@@ -20,6 +20,7 @@ from raremix.data.readers import Reading
 from raremix.data.readers.block import Form
 from raremix.data.thumbnails import SIDE
 from raremix.models import ClassifierSpec, load_classifier
+from raremix.study.audit.inception import inception_encoder, is_inception
 from raremix.study.audit.own_encoder import OWN_SIZE, OWN_TRAINING, own_encoder
 from raremix.study.recommend.weights import read_weights
 from raremix.train import TrainSpec
@@ -40,12 +41,15 @@ class Representation:
         form: how images are decoded.
         encode: images in [0, 1] -> vectors.
         name: for people.
+        is_published: whether it is that of published figures, which take images of the size that they have, and
+            distances of vectors as they are, not scaled to length one.
     """
 
     key: str
     form: Form
     encode: Callable[[Float[Tensor, "B C H W"]], Float[Tensor, "B D"]]
     name: str
+    is_published: bool = False
 
 
 def representation_of(
@@ -62,6 +66,7 @@ def representation_of(
 
     Raises:
         ReadError: if a file of weights cannot be used.
+        ConfigError: if they are Inception's, and torch-fidelity is not installed.
         ManifestError, CorruptError: if a folder is no classifier's, or damaged.
         UnknownNameError: if timm knows no such network.
     """
@@ -73,6 +78,10 @@ def representation_of(
         return Representation(key=_key({"own": digest}, form), form=form, encode=encoder.describe, name="self")
     if path.is_dir():
         return _of_classifier(path)
+    if is_inception(path):
+        form = Form(size=size or NETWORK_SIZE, channels=3, bits=8, resize="stretch", reading=Reading())
+        key = _key({"inception": files.hash_file(path)}, form)
+        return Representation(key=key, form=form, encode=inception_encoder(path), name=path.stem, is_published=True)
     if path.suffix or path.exists():
         found = read_weights(path)
         spec = build(ClassifierSpec, found.table(channels=3), where="the weights")

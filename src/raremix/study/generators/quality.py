@@ -135,7 +135,9 @@ def judge_synthetic(
     held = manifest.ids[(split == "validation") & ~is_made]
     representation = representation_of(weights, manifest, cache=cache, progress=progress)
     encode = _Encoder(representation, prepared, total=len(real) + len(made) + len(held), progress=progress)
-    vectors = {name: encode.of(ids) for name, ids in (("real", real), ("made", made), ("held", held))}
+    seen = {name: encode.of(ids) for name, ids in (("real", real), ("made", made), ("held", held))}
+    vectors = {name: unit_vectors(rows) for name, rows in seen.items()}
+    compared = seen if representation.is_published else vectors
     audit, why_not = None, ""
     try:
         audit = _audit(prepared, encode, real, made, held, vectors, seed=seed)
@@ -152,7 +154,7 @@ def judge_synthetic(
             parts[name] = chosen
     classes = []
     for number, (name, chosen) in enumerate(parts.items(), start=1):
-        classes.append(_class(name, chosen, vectors, groups, flagged, seed=seed))
+        classes.append(_class(name, chosen, compared, groups, flagged, seed=seed))
         if progress is not None:
             progress("compare classes", number, len(parts))
     probe, probe_real = _probe(manifest, targets, vectors, seed=seed)
@@ -176,7 +178,7 @@ def judge_synthetic(
 
 
 class _Encoder:
-    """Turns rows, or images, into vectors of length one."""
+    """Turns rows, or images, into vectors."""
 
     def __init__(
         self, representation: Representation, prepared: Prepared, *, total: int, progress: Progress | None
@@ -201,14 +203,19 @@ class _Encoder:
                 pixels = torch.from_numpy(images[start : start + BATCH]).float() / 255
                 if pixels.shape[1] != form.channels:
                     pixels = pixels.mean(dim=1, keepdim=True).expand(-1, form.channels, -1, -1)
-                side = (form.size, form.size)
-                sized = functional.interpolate(pixels, size=side, mode="bilinear", antialias=True)
-                rows = self.representation.encode(sized).float()
-                found.append((rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy())
+                if not self.representation.is_published:
+                    side = (form.size, form.size)
+                    pixels = functional.interpolate(pixels, size=side, mode="bilinear", antialias=True)
+                found.append(self.representation.encode(pixels).float().numpy())
                 self.done += len(pixels)
                 if self.progress is not None:
                     self.progress("encode images", min(self.done, self.total), self.total)
         return np.concatenate(found)
+
+
+def unit_vectors(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """Scale rows to length one."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def _audit(
@@ -252,7 +259,7 @@ def _audit(
         reference=vectors["held"][~calibrating],
         calibration=vectors["held"][calibrating][:, None],
         made=vectors["made"][:, None],
-        planted={kind: encode.encode(copies)[:, None] for kind, copies in planted.items()},
+        planted={kind: unit_vectors(encode.encode(copies))[:, None] for kind, copies in planted.items()},
     )
     return audit_memorisation([pixels, features], calibration_patients=len(np.unique(groups[calibrating])))
 
