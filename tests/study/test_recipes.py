@@ -112,7 +112,8 @@ def test_what_is_wrong_in_a_file_is_named(arm: dict[str, Any], error: type[Excep
         ({"recipe": "tau_normalise", "model": {"head": {"name": "cosine"}}}, DATA, "changes a linear last layer"),
         ({"recipe": "class_thresholds"}, SEVERAL, "chosen on validation images already, by .study. threshold"),
         ({"loss": "cross_entropy"}, SEVERAL, "CrossEntropy shares one probability out.* take binary_cross_entropy"),
-        ({"loss": {"name": "gpaco", "queue": 8}}, SEVERAL, "take supervised_contrastive"),
+        ({"loss": {"name": "gpaco", "queue": 8}}, SEVERAL, "take distribution_balanced"),
+        ({"loss": {"name": "supervised_contrastive"}}, SEVERAL, "take binary_cross_entropy"),
         (
             {"loss": {"name": "deferred", "first": "auto", "then": "balanced_softmax"}},
             SEVERAL,

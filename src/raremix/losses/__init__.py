@@ -57,7 +57,8 @@ SOFTMAX_LOSSES: dict[type[Loss], str] = {
     BalancedSoftmax: "distribution_balanced",
     LogitAdjustment: "distribution_balanced",
     AsymmetricSoftmax: "asymmetric",
-    GPaCo: "supervised_contrastive",
+    GPaCo: "distribution_balanced",
+    SupervisedContrastive: "binary_cross_entropy",
 }
 """Losses for classes of which one is true, with what does the same work where an image may have several labels."""
 

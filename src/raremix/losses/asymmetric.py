@@ -47,7 +47,7 @@ def asymmetric(
     yes, no = functional.logsigmoid(part.logits), functional.logsigmoid(-part.logits)
     positive = (gamma_positive * no).exp() * yes
     if clip:
-        score = (yes.exp() - clip).clamp(min=0)
+        score = (yes.exp() - clip).clamp(min=0, max=1 - torch.finfo(yes.dtype).eps)
         negative = score.clamp(min=TINY) ** gamma_negative * torch.log1p(-score)
     else:
         negative = (gamma_negative * yes).exp() * no

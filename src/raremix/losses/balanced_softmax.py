@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from raremix.core.protocols import Loss
-from raremix.losses.class_weights import check_classes, required_counts
+from raremix.losses.class_weights import counts_for, required_counts
 from raremix.losses.logit_adjustment import logit_adjustment
 
 
 def balanced_softmax(
-    logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"], *, class_counts: tuple[float, ...]
+    logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"], *, class_counts: Sequence[float | int] | np.ndarray
 ) -> Float[Tensor, ""]:
     """Compute the cross-entropy of the balanced softmax over the labelled rows.
 
@@ -35,7 +35,8 @@ def balanced_softmax(
         >>> balanced_softmax(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), class_counts=(3.0, 1.0))  # log 4
         tensor(1.3863)
     """
-    return logit_adjustment(logits, targets, class_counts=class_counts, tau=1.0)
+    counts = counts_for(class_counts, logits, loss="balanced_softmax")
+    return logit_adjustment(logits, targets, class_counts=counts, tau=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +67,4 @@ class BalancedSoftmax(Loss):
             ConfigError: if there are not as many class counts as logits.
         """
         assert isinstance(self.class_counts, tuple)
-        check_classes(self.class_counts, logits)
         return balanced_softmax(logits, targets, class_counts=self.class_counts)

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
-from raremix.losses.class_weights import Scheme, check_smoothing, checked_counts, positive_weights
+from raremix.losses.class_weights import Scheme, check_classes, check_smoothing, checked_counts, positive_weights
+from raremix.losses.labelled import check_shapes
 
 
 def binary_cross_entropy(
@@ -39,12 +39,15 @@ def binary_cross_entropy(
         >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, torch.nan]]))
         tensor(0.6931)
     """
+    check_shapes(logits, targets)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = targets.to(logits.dtype)
     is_labelled = ~targets.isnan()
     shares = torch.where(is_labelled, targets, 0.0)
     if label_smoothing:
         shares = shares * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    if positive_weights is not None:
+        check_classes(positive_weights, logits, what="positive_weights")
     weights = None if positive_weights is None else positive_weights.to(logits)
     cells = functional.binary_cross_entropy_with_logits(logits, shares, pos_weight=weights, reduction="none")
     return torch.where(is_labelled, cells, 0.0).sum() / is_labelled.sum().clamp(min=1)
@@ -87,7 +90,6 @@ class BinaryCrossEntropy(Loss):
         counts = self.class_counts
         weights = None
         if self.class_weights != "none" and isinstance(counts, tuple):
-            if len(counts) != logits.shape[1]:
-                raise ConfigError(f"class_counts has {len(counts)} entries, the logits have {logits.shape[1]} classes")
+            check_classes(counts, logits)
             weights = positive_weights(counts, self.class_weights, logits.device)
         return binary_cross_entropy(logits, targets, positive_weights=weights, label_smoothing=self.label_smoothing)

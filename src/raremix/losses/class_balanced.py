@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
-from raremix.losses.class_weights import check_classes, effective_weights, required_counts
+from raremix.losses.class_weights import counts_for, effective_weights, required_counts
 from raremix.losses.focal import check_gamma, focal
 
 
@@ -17,7 +17,7 @@ def class_balanced(
     logits: Float[Tensor, "B K"],
     targets: Float[Tensor, "B K"],
     *,
-    class_counts: tuple[float, ...],
+    class_counts: Sequence[float | int] | np.ndarray,
     beta: float = 0.9999,
     gamma: float = 0.0,
 ) -> Float[Tensor, ""]:
@@ -44,7 +44,8 @@ def class_balanced(
         >>> class_balanced(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), class_counts=(2.0, 1.0), beta=0.5)
         tensor(0.8318)
     """
-    weights = effective_weights(class_counts, beta, logits.device)
+    check_beta(beta)
+    weights = effective_weights(counts_for(class_counts, logits, loss="class_balanced"), beta, logits.device)
     return focal(logits, targets, gamma=gamma, class_weights=weights)
 
 
@@ -83,7 +84,6 @@ class ClassBalanced(Loss):
             ConfigError: if there are not as many class counts as logits.
         """
         assert isinstance(self.class_counts, tuple)
-        check_classes(self.class_counts, logits)
         return class_balanced(logits, targets, class_counts=self.class_counts, beta=self.beta, gamma=self.gamma)
 
 

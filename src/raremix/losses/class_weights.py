@@ -134,8 +134,23 @@ def required_counts(
     return counts
 
 
-def check_classes(counts: Sequence[float], logits: Float[Tensor, "B K"], *, what: str = "class_counts") -> None:
-    """Refuse counts of another number of classes than the logits have.
+def counts_for(
+    class_counts: Sequence[float | int] | np.ndarray | None, logits: Float[Tensor, "B K"], *, loss: str
+) -> tuple[float, ...]:
+    """Return counts that go with logits, as a tuple.
+
+    Raises:
+        ConfigError: if there are none, a class has none, or there are not as many as logits.
+    """
+    counts = required_counts(class_counts, loss=loss)
+    check_classes(counts, logits)
+    return counts
+
+
+def check_classes(
+    counts: Sequence[float] | Tensor, logits: Float[Tensor, "B K"], *, what: str = "class_counts"
+) -> None:
+    """Refuse counts, or weights, of another number of classes than the logits have.
 
     Raises:
         ConfigError: naming both numbers.

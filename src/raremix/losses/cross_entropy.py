@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
-from raremix.losses.class_weights import Scheme, check_smoothing, checked_counts, row_weights
+from raremix.losses.class_weights import Scheme, check_classes, check_smoothing, checked_counts, row_weights
+from raremix.losses.labelled import check_shapes
 
 
 def cross_entropy(
@@ -39,6 +39,7 @@ def cross_entropy(
         >>> cross_entropy(torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [torch.nan, torch.nan]]))
         tensor(0.6931)
     """
+    check_shapes(logits, targets)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = targets.to(logits.dtype)
     is_labelled = ~targets.isnan().any(dim=1)
@@ -46,6 +47,7 @@ def cross_entropy(
     if label_smoothing:
         shares = torch.lerp(shares, is_labelled[:, None].to(shares) / logits.shape[1], label_smoothing)
     if class_weights is not None:
+        check_classes(class_weights, logits, what="class_weights")
         shares = shares * class_weights.to(shares)
     total = -(shares * logits.log_softmax(dim=1)).sum()
     return total / is_labelled.sum().clamp(min=1)
@@ -87,7 +89,6 @@ class CrossEntropy(Loss):
         counts = self.class_counts
         weights = None
         if self.class_weights != "none" and isinstance(counts, tuple):
-            if len(counts) != logits.shape[1]:
-                raise ConfigError(f"class_counts has {len(counts)} entries, the logits have {logits.shape[1]} classes")
+            check_classes(counts, logits)
             weights = row_weights(counts, self.class_weights, logits.device)
         return cross_entropy(logits, targets, class_weights=weights, label_smoothing=self.label_smoothing)

@@ -21,8 +21,8 @@ def distribution_balanced(
     logits: Float[Tensor, "B K"],
     targets: Float[Tensor, "B K"],
     *,
-    class_counts: tuple[float, ...],
-    labelled_counts: tuple[float, ...],
+    class_counts: Sequence[float | int] | np.ndarray,
+    labelled_counts: Sequence[float | int] | np.ndarray,
     floor: float = 0.1,
     steepness: float = 10.0,
     centre: float = 0.2,
@@ -68,7 +68,9 @@ def distribution_balanced(
         tensor(0.2858)
     """
     part = labelled_cells(logits, targets)
-    rarity, shift = _rarity_and_shift(class_counts, labelled_counts, bias / negative_scale, logits.device)
+    counts, labelled = checked_label_counts(class_counts, labelled_counts, loss="distribution_balanced")
+    check_classes(counts, logits)
+    rarity, shift = _rarity_and_shift(counts, labelled, bias / negative_scale, logits.device)
     rarity, shift = rarity.to(part.logits), shift.to(part.logits)
     drawn = (part.shares * rarity).sum(dim=1, keepdim=True)
     rates = rarity / drawn.clamp(min=torch.finfo(drawn.dtype).tiny)
@@ -129,11 +131,14 @@ class DistributionBalanced(Loss):
 
     def __post_init__(self) -> None:
         check_gamma(self.gamma)
-        if not (self.negative_scale >= 1 and self.bias >= 0 and self.floor >= 0):
+        known = (self.floor, self.steepness, self.centre, self.negative_scale, self.bias, self.factor)
+        if not (np.isfinite(known).all() and self.floor >= 0 and self.negative_scale >= 1 and self.bias >= 0):
             raise ConfigError(
-                "distribution_balanced needs negative_scale >= 1, bias >= 0 and floor >= 0, got "
-                f"{self.negative_scale}, {self.bias} and {self.floor}"
+                "distribution_balanced needs finite numbers, floor >= 0, negative_scale >= 1 and bias >= 0; got floor, "
+                f"steepness, centre, negative_scale, bias and factor {', '.join(map(str, known))}"
             )
+        if not self.factor > 0:
+            raise ConfigError(f"distribution_balanced needs factor > 0, got {self.factor}")
         counts, labelled = checked_label_counts(self.class_counts, self.labelled_counts, loss="distribution_balanced")
         object.__setattr__(self, "class_counts", counts)
         object.__setattr__(self, "labelled_counts", labelled)
@@ -146,7 +151,6 @@ class DistributionBalanced(Loss):
         """
         assert isinstance(self.class_counts, tuple)
         assert isinstance(self.labelled_counts, tuple)
-        check_classes(self.class_counts, logits)
         return distribution_balanced(
             logits,
             targets,

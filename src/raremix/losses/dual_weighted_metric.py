@@ -56,6 +56,8 @@ def dual_weighted_metric(
         >>> dual_weighted_metric(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]))  # log 2 for each of both kinds
         tensor(1.3863)
     """
+    if tau is not None and not tau > 0:
+        raise ConfigError(f"tau must be above 0, or None: all of a row weigh alike; got {tau}")
     part = labelled_cells(logits, targets)
     negatives = torch.where(part.known, 1 - part.shares, 0.0)
     with torch.no_grad():
@@ -63,8 +65,12 @@ def dual_weighted_metric(
         weights = _share_among(-nearness, part.shares > 0), _share_among(nearness, negatives > 0)
     positive = part.shares * weights[0] * functional.logsigmoid(part.logits)
     negative = negatives * weights[1] * functional.logsigmoid(-part.logits)
-    if positive_weights is not None and negative_weights is not None:
-        positive, negative = positive * positive_weights.to(positive), negative * negative_weights.to(negative)
+    if positive_weights is not None:
+        check_classes(positive_weights, logits, what="positive_weights")
+        positive = positive * positive_weights.to(positive)
+    if negative_weights is not None:
+        check_classes(negative_weights, logits, what="negative_weights")
+        negative = negative * negative_weights.to(negative)
     return part.mean_of_rows(-(positive + rho * negative).sum(dim=1))
 
 
@@ -156,7 +162,6 @@ class DualWeightedMetric(HeadLoss):
     def _weighted(self, logits: Tensor, targets: Tensor, scale: float | Tensor) -> Tensor:
         positive = negative = None
         if isinstance(self.class_counts, tuple) and isinstance(self.labelled_counts, tuple):
-            check_classes(self.class_counts, logits)
             rest = tuple(known - n for n, known in zip(self.class_counts, self.labelled_counts, strict=True))
             positive = effective_weights(self.class_counts, self.beta, logits.device)
             negative = effective_weights(rest, self.beta, logits.device)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from raremix.core.protocols import Loss
+from raremix.losses.labelled import check_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,12 @@ class Expanded(Loss):
     loss: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
-        """Return the mean over rows whose whole target is known; 0, with a gradient of 0, where there is none."""
+        """Return the mean over rows whose whole target is known; 0, with a gradient of 0, where there is none.
+
+        Raises:
+            DataError: if the shapes differ.
+        """
+        check_shapes(logits, targets)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         is_labelled = ~targets.isnan().any(dim=1)
         shares = torch.where(is_labelled[:, None], targets, 0.0).to(logits)

@@ -46,6 +46,8 @@ def focal(
         tensor(0.1733)
     """
     part = labelled_rows(logits, targets)
+    if class_weights is not None:
+        check_classes(class_weights, logits, what="class_weights")
     log_scores = part.logits.log_softmax(dim=1)
     cells = (1 - log_scores.exp()).clamp(min=TINY) ** gamma * log_scores * part.shares
     return part.mean_of_rows(-(cells if class_weights is None else cells * class_weights.to(cells)).sum(dim=1))
@@ -158,5 +160,5 @@ def check_gamma(gamma: float, *, name: str = "gamma") -> None:
     Raises:
         ConfigError: naming the value.
     """
-    if not gamma >= 0:
-        raise ConfigError(f"{name} must be at least 0, got {gamma}")
+    if not 0 <= gamma < np.inf:
+        raise ConfigError(f"{name} must be a finite number, at least 0, got {gamma}")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import FeatureLoss
-from raremix.losses.class_weights import check_classes, log_prior, required_counts
+from raremix.losses.class_weights import counts_for, log_prior, required_counts
 from raremix.losses.logit_adjustment import logit_adjustment
-from raremix.losses.supervised_contrastive import check_queue, compared
+from raremix.losses.supervised_contrastive import check_queue, common_share, compared
 
 
 def gpaco(
@@ -20,7 +20,7 @@ def gpaco(
     targets: Float[Tensor, "B K"],
     features: Float[Tensor, "B D"],
     *,
-    class_counts: tuple[float, ...],
+    class_counts: Sequence[float | int] | np.ndarray,
     keys: Float[Tensor, "Q D"] | None = None,
     key_targets: Float[Tensor, "Q K"] | None = None,
     alpha: float = 0.05,
@@ -60,13 +60,14 @@ def gpaco(
         >>> gpaco(torch.zeros(2, 2), targets, features, class_counts=(5.0, 5.0))  # e^0 of 1/2 + 1/2 + e^0: log 4
         tensor(1.3863)
     """
+    prior = log_prior(counts_for(class_counts, logits, loss="gpaco"), logits.device)
     pairs = compared(features, targets, keys=keys, key_targets=key_targets, temperature=temperature)
-    centres = logits.to(pairs.similarities) + log_prior(class_counts, logits.device).to(pairs.similarities)
+    centres = logits.to(pairs.similarities) + prior.to(pairs.similarities)
     # log gamma is added to the images' exponents; with gamma = 0 they leave the softmax.
     weighted = pairs.similarities + float(np.log(gamma)) if gamma > 0 else torch.full_like(pairs.similarities, -1e9)
     total = torch.logsumexp(torch.cat([centres, weighted], dim=1), dim=1, keepdim=True)
     share = pairs.targets / (beta + alpha * pairs.members)
-    near = (share @ pairs.others.T) * pairs.is_other
+    near = common_share(share, pairs.others) * pairs.is_other
     by_centre = (share * (centres - total)).sum(dim=1)
     by_image = torch.where(near > 0, near * (pairs.similarities - total), 0.0).sum(dim=1)
     is_labelled = ~targets.isnan().any(dim=1)
@@ -111,9 +112,12 @@ class GPaCo(FeatureLoss):
     class_counts: Sequence[float | int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if not (self.alpha >= 0 and self.beta > 0 and self.gamma >= 0 and self.temperature > 0):
+        known = (self.alpha, self.beta, self.gamma, self.temperature)
+        if not (
+            np.isfinite(known).all() and self.alpha >= 0 and self.beta > 0 and self.gamma >= 0 and self.temperature > 0
+        ):
             raise ConfigError(
-                "gpaco needs alpha >= 0, beta > 0, gamma >= 0 and temperature > 0, got "
+                "gpaco needs finite numbers, alpha >= 0, beta > 0, gamma >= 0 and temperature > 0, got "
                 f"{self.alpha}, {self.beta}, {self.gamma} and {self.temperature}"
             )
         check_queue(self)
@@ -126,7 +130,6 @@ class GPaCo(FeatureLoss):
             ConfigError: if there are not as many class counts as logits.
         """
         assert isinstance(self.class_counts, tuple)
-        check_classes(self.class_counts, logits)
         return logit_adjustment(logits, targets, class_counts=self.class_counts)
 
     def with_features(
@@ -144,7 +147,6 @@ class GPaCo(FeatureLoss):
             ConfigError: if there are not as many class counts as logits.
         """
         assert isinstance(self.class_counts, tuple)
-        check_classes(self.class_counts, logits)
         return gpaco(
             logits,
             targets,

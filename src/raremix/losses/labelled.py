@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from raremix.core.errors import DataError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
@@ -36,13 +38,40 @@ class Labelled:
 
 
 def labelled_cells(logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Labelled:
-    """Sort out what counts where every class is a question of its own: a cell counts unless its target is NaN."""
+    """Sort out what counts where every class is a question of its own: a cell counts unless its target is NaN.
+
+    Raises:
+        DataError: if the shapes differ.
+    """
+    check_shapes(logits, targets)
     return _labelled(logits, targets, ~targets.isnan())
 
 
 def labelled_rows(logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Labelled:
-    """Sort out what counts where the classes share one answer: a row counts if its whole target is known."""
+    """Sort out what counts where the classes share one answer: a row counts if its whole target is known.
+
+    Raises:
+        DataError: if the shapes differ.
+    """
+    check_shapes(logits, targets)
     return _labelled(logits, targets, ~targets.isnan().any(dim=1, keepdim=True).expand_as(targets))
+
+
+def check_shapes(logits: Tensor, targets: Tensor) -> None:
+    """Refuse targets of another shape than the logits: torch would stretch them.
+
+    Raises:
+        DataError: naming both shapes.
+    """
+    if logits.ndim == 2 and logits.shape == targets.shape:
+        return
+    hint = ""
+    if targets.ndim == 1 and targets.shape[0] == logits.shape[0] and not targets.is_floating_point():
+        hint = f"; class numbers become such rows by torch.nn.functional.one_hot(targets, {logits.shape[-1]}).float()"
+    raise DataError(
+        f"logits of shape {tuple(logits.shape)} and targets of shape {tuple(targets.shape)}: expected a value for each "
+        f"class of each image in both, (images, classes){hint}"
+    )
 
 
 def _labelled(logits: Tensor, targets: Tensor, known: Tensor) -> Labelled:

@@ -50,6 +50,10 @@ def ldam(
         tensor(1.3863)
     """
 
+    check_classes(margins, logits, what="margins")
+    if class_weights is not None:
+        check_classes(class_weights, logits, what="class_weights")
+
     def per_row(rows: Tensor, classes: Tensor) -> Tensor:
         shift = functional.one_hot(classes, rows.shape[1]) * margins.to(rows)
         losses = functional.cross_entropy(rows - shift, classes, reduction="none")
@@ -105,9 +109,9 @@ class LDAM(Loss):
         check_beta(self.beta)
         if self.scale is None:
             object.__setattr__(self, "scale", COSINE_SCALE if self.is_cosine else LINEAR_SCALE)
-        if not (self.max_margin >= 0 and self.scale is not None and self.scale > 0):
+        if not (0 <= self.max_margin < np.inf and self.scale is not None and 0 < self.scale < np.inf):
             raise ConfigError(
-                f"ldam needs max_margin >= 0 and scale > 0, got max_margin {self.max_margin} and scale {self.scale}"
+                f"ldam needs finite max_margin >= 0 and scale > 0, got {self.max_margin} and {self.scale}"
             )
         if not 0 <= self.reweight_from <= 1:
             raise ConfigError(f"reweight_from is a share of the training, 0 to 1, got {self.reweight_from}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Loss
-from raremix.losses.class_weights import check_classes, log_prior, required_counts
+from raremix.losses.class_weights import counts_for, log_prior, required_counts
 from raremix.losses.cross_entropy import cross_entropy
 
 
@@ -17,7 +17,7 @@ def logit_adjustment(
     logits: Float[Tensor, "B K"],
     targets: Float[Tensor, "B K"],
     *,
-    class_counts: tuple[float, ...],
+    class_counts: Sequence[float | int] | np.ndarray,
     tau: float = 1.0,
 ) -> Float[Tensor, ""]:
     """Compute the logit-adjusted cross-entropy of the labelled rows.
@@ -40,8 +40,11 @@ def logit_adjustment(
         >>> import torch
         >>> logit_adjustment(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), class_counts=(3.0, 1.0))  # log 4
         tensor(1.3863)
+
+    Raises:
+        ConfigError: if there are not as many class counts as logits, or a class has none.
     """
-    prior = log_prior(class_counts, logits.device)
+    prior = log_prior(counts_for(class_counts, logits, loss="logit_adjustment"), logits.device)
     return cross_entropy(logits + tau * prior, targets)
 
 
@@ -68,8 +71,8 @@ class LogitAdjustment(Loss):
     class_counts: Sequence[float | int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if not self.tau >= 0:
-            raise ConfigError(f"tau must be at least 0, got {self.tau}")
+        if not 0 <= self.tau < np.inf:
+            raise ConfigError(f"tau must be a finite number, at least 0, got {self.tau}")
         object.__setattr__(self, "class_counts", required_counts(self.class_counts, loss="logit_adjustment"))
 
     def __call__(self, logits: Float[Tensor, "B K"], targets: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
@@ -79,5 +82,4 @@ class LogitAdjustment(Loss):
             ConfigError: if there are not as many class counts as logits.
         """
         assert isinstance(self.class_counts, tuple)
-        check_classes(self.class_counts, logits)
         return logit_adjustment(logits, targets, class_counts=self.class_counts, tau=self.tau)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raremix.core.errors import ConfigError
+from raremix.core.errors import ConfigError, DataError
 from raremix.core.protocols import FeatureLoss
 from raremix.losses.cross_entropy import cross_entropy
 
@@ -46,9 +46,15 @@ def supervised_contrastive(
     log_shares = pairs.similarities.log_softmax(dim=1).clamp(min=-1e4)
     # For class c: the mean over j of its members, weighted by their share; then over c by row i's own share.
     share = torch.where(pairs.members > 0, pairs.targets / pairs.members.clamp(min=1e-12), 0.0)
-    losses = -((share @ pairs.others.T) * pairs.is_other * log_shares).sum(dim=1)
+    losses = -(common_share(share, pairs.others) * pairs.is_other * log_shares).sum(dim=1)
     has_partner = (share > 0).any(dim=1)
     return torch.where(has_partner, losses, 0.0).sum() / has_partner.sum().clamp(min=1)
+
+
+def common_share(share: Float[Tensor, "B K"], others: Float[Tensor, "N K"]) -> Float[Tensor, "B N"]:
+    """Return what rows have in common with others, in the precision of their labels whatever the step computes in."""
+    with torch.autocast(share.device.type, enabled=False):
+        return share @ others.T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,8 @@ def compared(
     temperature: float,
 ) -> Compared:
     """Compare every row with all others of the batch, and with the keys."""
+    if len(features) != len(targets):
+        raise DataError(f"{len(features)} rows of features and {len(targets)} of targets: expected as many of both")
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     targets = targets.to(features)
     every, labels = features, targets
@@ -103,7 +111,7 @@ def compared(
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedContrastive(FeatureLoss):
-    """Cross-entropy of the logits plus the supervised contrastive loss of the features, for multiclass tasks.
+    """Cross-entropy of the logits plus the supervised contrastive loss of the features, where one class is true.
 
     The paper trains features first and a linear layer after; here both are trained at once, and an image's partners
     are the other images of its class in the batch and the queue, since there is one view of each image.
@@ -130,7 +138,7 @@ class SupervisedContrastive(FeatureLoss):
     momentum: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.strength >= 0 and self.temperature > 0):
+        if not (0 <= self.strength < float("inf") and 0 < self.temperature < float("inf")):
             raise ConfigError(
                 f"supervised_contrastive needs strength >= 0 and temperature > 0, got {self.strength} and "
                 f"{self.temperature}"
