@@ -91,6 +91,6 @@ def test_a_loss_of_features_and_one_of_prototypes_run(tmp_path: Path) -> None:
     one_label = {"source": "phantom", "images": 120, "classes": 3, "size": 28, "imbalance_ratio": 3}
     for arm, known in ((contrast, one_label), (metric, {**data, "imbalance_ratio": 3})):
         spec = tiny({}, data=known, arm=[arm])
-        result = run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
+        result = run_study(spec, runs=tmp_path / arm["name"], cache=tmp_path / "cache")
         (job,) = (result.folder / "jobs").iterdir()
         assert latest(job / "checkpoints") is None
