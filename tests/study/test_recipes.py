@@ -34,7 +34,7 @@ from raremix.study.recipes import (
 from raremix.study.run import plan_study
 from raremix.study.spec import StudySpec, loss_of, read_study
 from raremix.study.stages import FIRST
-from raremix.study.tasks import check_labels
+from raremix.study.tasks import check_labels, label_counts
 
 TRAIN = {"steps": 6, "batch_size": 8, "validations": 2, "checkpoints": 3, "workers": 0}
 DATA = {"source": "phantom", "images": 120, "classes": 3, "imbalance_ratio": 4, "size": 28}
@@ -119,6 +119,16 @@ def test_what_is_wrong_in_a_file_is_named(arm: dict[str, Any], error: type[Excep
             SEVERAL,
             "BalancedSoftmax .* take distribution_balanced",
         ),
+        (
+            {"loss": {"name": "distribution_balanced", "labelled_counts": [999.0] * 3}},
+            SEVERAL,
+            r"labelled_counts is \[999.0, 999.0, 999.0\], and of the training images it is",
+        ),
+        (
+            {"model": {"head": {"name": "text", "encoder": "/nowhere"}}, "loss": "dual_weighted_metric"},
+            SEVERAL,
+            "the text encoder '/nowhere' cannot be had",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -126,6 +136,24 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises((ConfigError, UnknownNameError), match=words):
         plan_study(tiny({"name": "a", **arm}, data=data), runs=tmp_path / "runs", cache=tmp_path / "cache")
+
+
+def test_label_vectors_without_direction_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    np.save(tmp_path / "same.npy", np.ones((3, 4), dtype=np.float32))
+    names = tiny({"name": "a"}, data=SEVERAL).source.load(cache=tmp_path / "cache").card.classes
+    head = {"name": "text", "vectors": str(tmp_path / "same.npy"), "names": list(names)}
+    spec = tiny({"name": "a", "model": {"head": head}, "loss": "dual_weighted_metric"}, data=SEVERAL)
+    with pytest.raises(ConfigError, match=f"label vectors of class {', '.join(names)} are the mean of all"):
+        plan_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
+
+
+def test_counts_that_are_right_may_stand_in_a_study(tmp_path: Path) -> None:
+    plain = tiny({"name": "a", "loss": "distribution_balanced"}, data=SEVERAL)
+    plan = plan_study(plain, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    (prepared,) = plan.prepared.values()
+    counts, known = label_counts(prepared.manifest)
+    loss = {"name": "distribution_balanced", "class_counts": list(counts), "labelled_counts": list(known)}
+    plan_study(tiny({"name": "a", "loss": loss}, data=SEVERAL), runs=tmp_path / "runs", cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("task", ["multiclass", pytest.param("multilabel", marks=pytest.mark.slow)])

@@ -1,6 +1,7 @@
 """A last layer of prototypes: images and labels in one space, and the distance between them as the logit."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -70,12 +71,11 @@ class PrototypeHead(nn.Module):
             return
         if len(label_vectors) != num_classes:
             raise ConfigError(f"{len(label_vectors)} label vectors for {num_classes} classes: one per class is needed")
-        vectors = label_vectors.to(torch.float32)
-        centre = vectors.mean(dim=0) if centred else torch.zeros_like(vectors[0])
-        self.of_labels = _perceptron(vectors.shape[1], hidden, width)
+        centre, directions = centre_and_directions(label_vectors, centred=centred)
+        self.of_labels = _perceptron(len(centre), hidden, width)
         self.register_buffer("centre", centre)
-        self.register_buffer("label_vectors", _directions(vectors - centre))
-        self.shape["label_width"] = vectors.shape[1]
+        self.register_buffer("label_vectors", directions)
+        self.shape["label_width"] = len(centre)
 
     @property
     def scale(self) -> Tensor:
@@ -131,12 +131,31 @@ def _perceptron(features: int, hidden: tuple[int, ...], width: int) -> nn.Sequen
     return nn.Sequential(*layers, nn.Linear(features, width))
 
 
-def _directions(vectors: Float[Tensor, "K T"]) -> Float[Tensor, "K T"]:
+def centre_and_directions(
+    label_vectors: Float[Tensor, "K T"], *, centred: bool = True, names: Sequence[str] = ()
+) -> tuple[Float[Tensor, " T"], Float[Tensor, "K T"]]:
+    """Return what is taken off label vectors, and which way each then points, of length 1.
+
+    Args:
+        label_vectors: one per class.
+        centred: take their mean off; else nothing.
+        names: of the classes, for the message.
+
+    Raises:
+        ConfigError: if a vector has no direction left.
+    """
+    vectors = label_vectors.to(torch.float32)
+    centre = vectors.mean(dim=0) if centred else torch.zeros_like(vectors[0])
+    return centre, _directions(vectors - centre, names=names)
+
+
+def _directions(vectors: Float[Tensor, "K T"], *, names: Sequence[str] = ()) -> Float[Tensor, "K T"]:
     lengths = vectors.norm(dim=1)
     lost = (lengths <= 1e-6).nonzero().flatten().tolist()
     if lost:
+        said = ", ".join(names[int(k)] for k in lost) if names else f"{', '.join(map(str, lost))} (counted from 0)"
         raise ConfigError(
-            f"the label vectors of class {', '.join(map(str, lost))} (counted from 0) are the mean of all, or zero: "
-            "they have no direction; give each label words of its own"
+            f"the label vectors of class {said} are the mean of all, or zero: they have no direction; give each label "
+            "words of its own"
         )
     return vectors / lengths[:, None]

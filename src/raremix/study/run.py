@@ -108,7 +108,7 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
     for part in prepared.values():
         check_place(spec, part, folder)
         for arm in spec.arms:
-            check_recipe(spec, arm, part)
+            check_recipe(spec, arm, part, cache=cache)
         check_own_generators(spec, part)
     keys = {fold: generator_keys(spec, part) for fold, part in prepared.items()}
     jobs = tuple(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from raremix.evaluate.probability import shares_of
 from raremix.losses import SOFTMAX_LOSSES
 from raremix.mix import LEARNED_MIXERS, MixBlock
 from raremix.models.head import PROTOTYPES
-from raremix.models.label_embedding import read_label_vectors
+from raremix.models.label_embedding import label_vectors
+from raremix.models.prototype import centre_and_directions
 from raremix.study.arm_images import check_extra
 from raremix.study.arm_table import ArmSpec
 from raremix.study.mixers import learning_keys, make_mixer
@@ -116,8 +118,10 @@ def label_counts(manifest: Manifest) -> tuple[tuple[float, ...], tuple[float, ..
     )
 
 
-def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
+def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared, *, cache: Path) -> None:
     """Refuse an arm whose parts do not go with each other, its task or its training images, before any work.
+
+    Label vectors are read, or encoded and kept in the cache: an encoder that cannot be had is found here.
 
     Raises:
         ConfigError: naming the key, what was found, and what to do.
@@ -127,8 +131,9 @@ def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
     check_labels(manifest)
     check_extra(arm, prepared, generators=spec.generators)
     counts, known = label_counts(manifest)
-    if model.head.name == "text" and model.head.vectors is not None:
-        read_label_vectors(model.head.vectors, manifest.card.classes, names=model.head.names)
+    vectors = label_vectors(model.head, manifest.card.classes, cache=cache)
+    if vectors is not None:
+        centre_and_directions(torch.from_numpy(vectors), names=manifest.card.classes)
     criterion = loss_of(arm, task=manifest.card.task, class_counts=counts, labelled_counts=known, head=model.head.name)
     check_task(criterion, arm, task=manifest.card.task)
     check_loss(
@@ -136,6 +141,7 @@ def check_recipe(spec: StudySpec, arm: ArmSpec, prepared: Prepared) -> None:
         arm,
         has_prototypes=model.head.name in PROTOTYPES,
         class_counts=counts,
+        labelled_counts=known,
         rows=len(manifest.rows("train")),
     )
     _check_stages(spec, arm, task=manifest.card.task)
@@ -203,7 +209,13 @@ def _check_stages(spec: StudySpec, arm: ArmSpec, *, task: Task) -> None:
 
 
 def check_loss(
-    criterion: Loss, arm: ArmSpec, *, has_prototypes: bool, class_counts: tuple[float, ...], rows: int
+    criterion: Loss,
+    arm: ArmSpec,
+    *,
+    has_prototypes: bool,
+    class_counts: tuple[float, ...],
+    labelled_counts: tuple[float, ...] | None = None,
+    rows: int,
 ) -> None:
     """Refuse a loss that does not go with the classifier, the mixer, or the training images.
 
@@ -212,6 +224,7 @@ def check_loss(
         arm: the recipe.
         has_prototypes: whether the classifier's last layer measures distances to prototypes.
         class_counts: training images per class.
+        labelled_counts: training images in which each class is known; None: not compared.
         rows: number of training images.
 
     Raises:
@@ -220,12 +233,13 @@ def check_loss(
     """
     where = f"arm.{arm.name}.loss"
     for loss in losses_in(criterion):
-        counts = getattr(loss, "class_counts", None)
-        if isinstance(counts, tuple) and tuple(counts) != class_counts:
-            raise ConfigError(
-                f"{where}.class_counts is {list(counts)}, and the training images by class are {list(class_counts)}: "
-                "leave it out, and the study counts them"
-            )
+        for key, counted in (("class_counts", class_counts), ("labelled_counts", labelled_counts)):
+            counts = getattr(loss, key, None)
+            if isinstance(counts, tuple) and counted is not None and counts != counted:
+                raise ConfigError(
+                    f"{where}.{key} is {list(counts)}, and of the training images it is {list(counted)}: leave it out, "
+                    "and the study counts them"
+                )
         if isinstance(loss, HeadLoss) and not has_prototypes:
             raise ConfigError(
                 f'{where}: this loss measures distances to prototypes; set [model] head = {{ name = "text", ... }}, or '
