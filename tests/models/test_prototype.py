@@ -57,6 +57,28 @@ def test_other_labels_score_by_their_names() -> None:
         PrototypeHead(6, 3).with_labels(vectors)
 
 
+def test_each_example_counts_as_much_as_the_vector() -> None:
+    torch.manual_seed(0)
+    head = PrototypeHead(6, 3, label_vectors=torch.randn(3, 4), hidden=(8,), width=5)
+    vectors, rows = torch.randn(2, 4), torch.randn(3, 6)
+    f = torch.nn.functional.normalize(head.of_images(rows), dim=1)
+    by_name = head.with_labels(vectors).points()
+    both = head.with_labels(vectors, examples=[rows, rows[:0]]).points()
+    torch.testing.assert_close(both[0], torch.nn.functional.normalize(by_name[0] + f.sum(dim=0), dim=0))
+    torch.testing.assert_close(both[1], by_name[1])
+    alone = head.with_labels(None, examples=[rows[:1]])
+    torch.testing.assert_close(alone.points()[0], f[0])
+    assert alone(rows[:1]).detach().item() == pytest.approx((head.scale * head.margin).item(), rel=1e-5), (
+        "at no distance"
+    )
+    free = PrototypeHead(6, 3, hidden=(8,), width=5)
+    assert free.with_labels(None, examples=[rows, rows])(rows).shape == (3, 2)
+    with pytest.raises(ConfigError, match=r"label 1 \(counted from 0\) has neither"):
+        head.with_labels(None, examples=[rows, rows[:0]])
+    with pytest.raises(ConfigError, match="examples of 1 labels, and 2 label vectors"):
+        head.with_labels(vectors, examples=[rows])
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet10t", 32), ("mobilenetv2_100", 32), ("vit_tiny_patch16_224", 224), ("convnext_atto", 32)]
 )

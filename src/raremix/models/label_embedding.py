@@ -64,8 +64,25 @@ def read_label_vectors(path: Path, classes: Sequence[str], *, names: Sequence[st
     lengths = {len(table[name]) for name in classes}
     if len(lengths) != 1:
         raise ConfigError(f"{path.name}: vectors of different lengths ({sorted(lengths)}): take all from one encoder")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
-        vectors = np.stack([table[name] for name in classes]).astype(np.float32)
+    return _finite(np.stack([table[name] for name in classes]), path)
+
+
+def read_all_vectors(path: Path) -> dict[str, Float[np.ndarray, " T"]]:
+    """Read the vectors of all labels in a .safetensors file, by name.
+
+    Raises:
+        ReadError: if the file is missing, damaged, of another kind, or its vectors are no vectors of one length.
+    """
+    table = dict(_read_safetensors(path))
+    lengths = {len(vector) for vector in table.values()}
+    if len(lengths) > 1:
+        raise ReadError(path.name, f"vectors of different lengths ({sorted(lengths)}): take all from one encoder")
+    return {name: _finite(vector, path) for name, vector in table.items()}
+
+
+def _finite(vectors: np.ndarray, path: Path) -> Float[np.ndarray, "..."]:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        vectors = vectors.astype(np.float32)
     if not np.isfinite(vectors).all():
         raise ReadError(path.name, "holds values that are not finite: encode the labels again")
     return vectors

@@ -100,26 +100,60 @@ class PrototypeHead(nn.Module):
             squared = 2 - 2 * images @ points.T
             return self.scale * (self.margin - squared)
 
-    def with_labels(self, label_vectors: Float[Tensor, "M T"]) -> "PrototypeHead":
+    @torch.no_grad()
+    def with_labels(
+        self,
+        label_vectors: Float[Tensor, "M T"] | None,
+        *,
+        examples: Sequence[Float[Tensor, "_ F"]] = (),
+    ) -> "PrototypeHead":
         """Return the head for other labels: scores of labels that have a name, and few images or none.
+
+        The prototype of a label without examples is that of its vector, p = h(t). Each example counts as much as the
+        vector does: p = (h(t) + sum_i f_i) / |h(t) + sum_i f_i|, f_i = g(features_i); without vectors the examples
+        alone, as in prototypical networks [1].
+
+        [1] Snell, Swersky, Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017,
+        https://arxiv.org/abs/1703.05175.
 
         Args:
             label_vectors: of the same encoder as the head's own, one per new label; the head's own mean is taken off.
+                None: every label needs an example.
+            examples: for each new label the features of its images, as they go into this layer; none at all by default.
 
         Raises:
-            ConfigError: if the head knows no label vectors, or the lengths differ.
+            ConfigError: if the head knows no label vectors, the lengths differ, or a label has neither.
         """
-        if self.label_vectors is None or self.centre is None:
-            raise ConfigError(
-                "this head's prototypes were learnt freely: only a head of label vectors knows new labels"
-            )
-        if label_vectors.shape[1] != len(self.centre):
-            raise ConfigError(
-                f"label vectors of length {label_vectors.shape[1]}, and the head was trained on {len(self.centre)}: "
-                "encode the new labels by the same encoder"
-            )
         other = copy.deepcopy(self)
-        other.label_vectors = _directions(label_vectors.to(self.centre) - self.centre)
+        labels = len(examples) if label_vectors is None else len(label_vectors)
+        if examples and len(examples) != labels:
+            raise ConfigError(
+                f"examples of {len(examples)} labels, and {labels} label vectors: expected as many of both"
+            )
+        if label_vectors is not None:
+            if self.label_vectors is None or self.centre is None:
+                raise ConfigError(
+                    "this head's prototypes were learnt freely: only a head of label vectors knows new labels by their "
+                    "vectors; give examples alone"
+                )
+            if label_vectors.shape[1] != len(self.centre):
+                raise ConfigError(
+                    f"label vectors of length {label_vectors.shape[1]}, and the head was trained on "
+                    f"{len(self.centre)}: encode the new labels by the same encoder"
+                )
+            other.label_vectors = _directions(label_vectors.to(self.centre) - self.centre)
+            if not examples:
+                return other
+        empty = [k for k, rows in enumerate(examples) if not len(rows)] if label_vectors is None else []
+        if empty or not labels:
+            raise ConfigError(
+                f"label {', '.join(map(str, empty)) or 'none'} (counted from 0) has neither a vector nor an example"
+            )
+        points = torch.zeros(labels, self.shape["width"]) if label_vectors is None else other.points()
+        seen = [functional.normalize(self.of_images(rows).float(), dim=1).sum(dim=0) for rows in examples]
+        other.free = nn.Parameter(functional.normalize(points.to(seen[0]) + torch.stack(seen), dim=1))
+        other.of_labels, other.label_vectors, other.centre = None, None, None
+        other.shape["label_width"] = None
         return other
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from raremix.config import build
 from raremix.core.errors import ConfigError, HeldOutError, ManifestError, UnknownNameError, UsageError
@@ -22,6 +24,8 @@ from raremix.evaluate.decide import decide
 from raremix.evaluate.probability import Probabilities, check_known, stated_prevalence
 from raremix.evaluate.summary import measure
 from raremix.models import ClassifierCard, load_classifier
+from raremix.study.further_labels import FurtherLabels, WithFurtherLabels, read_further_labels
+from raremix.train.feed import to_float
 from raremix.train.inference import predict_logits
 
 
@@ -91,6 +95,8 @@ def predict_images(
     paths: Sequence[Path],
     *,
     prevalence: Mapping[str, float] | None = None,
+    vectors: Path | None = None,
+    examples: Mapping[str, Sequence[Path]] | None = None,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Score images with a classifier's folder.
@@ -100,31 +106,68 @@ def predict_images(
         paths: images.
         prevalence: share of each class where the images come from; by default what the study stated, or else the
             shares of its validation images.
+        vectors: of further labels, which the classifier was not trained on; see
+            `raremix.study.further_labels.read_further_labels`.
+        examples: images of further labels, by name.
         progress: called after every batch.
 
     Returns:
         One row per image: path, the probability of each class at that prevalence, and the decision (for multilabel, the
-        labels above their thresholds). Decisions do not depend on the prevalence.
+        labels above their thresholds). Decisions do not depend on the prevalence. Then a score of each further label
+        under "further:" and its name, in [0, 1]: it ranks images, and is no probability.
 
     Raises:
-        ConfigError: if the prevalence is none of these classes, or the classifier does not know its own.
+        ConfigError: if the prevalence is none of these classes, the classifier does not know its own, or it cannot
+            know further labels.
+        UsageError: if further labels and their examples do not fit together.
     """
     model, card = load_classifier(classifier)
-    logits = predict_logits(
+    K = len(card.classes)
+    further = read_further_labels(vectors=vectors, examples=examples or {}, classes=card.classes)
+    if further is not None:
+        model = WithFurtherLabels(model, further, examples=_examples(further, card))
+    every = predict_logits(
         model,
         FileImages(paths=paths, card=card),
         np.arange(len(paths)),
-        num_classes=len(card.classes),
+        num_classes=K + (0 if further is None else len(further.names)),
         batch_size=64,
         progress=progress,
     )
+    logits = every[:, :K]
     scores = scores_from_logits(logits, task=card.task, temperature=card.temperature)
     called = decide(scores, task=card.task, thresholds=np.array(card.thresholds))
     chances = probabilities_of(card, logits, prevalence=prevalence or {})
     words = ["; ".join(card.classes[k] for k in np.flatnonzero(row)) for row in called]
     columns: dict[str, Any] = {"path": [str(path) for path in paths]}
     columns |= {name: chances[:, k] for k, name in enumerate(card.classes)}
-    return pl.DataFrame({**columns, "decision": words})
+    columns["decision"] = words
+    if further is not None:
+        scored = 1 / (1 + np.exp(-every[:, K:]))
+        columns |= {f"further:{name}": scored[:, k] for k, name in enumerate(further.names)}
+    return pl.DataFrame(columns)
+
+
+def find_examples(folder: Path) -> dict[str, list[Path]]:
+    """List the images in each folder of a folder; each is named after a label.
+
+    Raises:
+        UsageError: if there is no such folder, or no image in one of its folders.
+    """
+    places = sorted(place for place in folder.iterdir() if place.is_dir()) if folder.is_dir() else []
+    if not places:
+        raise UsageError(f"{folder}: expected a folder with one folder of images per further label")
+    return {place.name: find_images([place]) for place in places}
+
+
+def _examples(further: FurtherLabels, card: ClassifierCard) -> list[Float[Tensor, "_ C H W"]]:
+    """Decode the examples of each further label."""
+    found = []
+    for name in further.names:
+        paths = further.examples.get(name, ())
+        images = FileImages(paths=paths, card=card).take(np.arange(len(paths))) if paths else None
+        found.append(torch.zeros(0, card.channels, card.size, card.size) if images is None else to_float(images))
+    return found
 
 
 def probabilities_of(
