@@ -26,6 +26,7 @@ from raremix.models.learning_rate import CONVOLUTIONAL, usual_learning_rate
 def test_of_a_network_with_weights(name: str, expected: float) -> None:
     assert usual_learning_rate(name, fine_tuned=True) == expected
     assert usual_learning_rate(name, fine_tuned=False) == 1e-3
+    assert usual_learning_rate(name, fine_tuned=True, frozen=True) == 3e-3
 
 
 def test_the_families_are_timm_s() -> None:

@@ -402,3 +402,22 @@ def test_images_without_labels_and_classes_without_images(tmp_path: Path) -> Non
         )
     with pytest.raises(TargetError, match=r"1 of .* training images have no label at all"):
         check_labels(blank)
+
+
+def test_a_frozen_network_learns_its_last_layer_alone(tmp_path: Path) -> None:
+    loaded = timm.create_model("resnet10t", num_classes=5, in_chans=3).state_dict()
+    weights = files.write_tensors(tmp_path / "resnet10t.safetensors", loaded)
+    model = {"weights": str(weights), "frozen": True}
+    spec = tiny({"name": "a", "model": model}, {"name": "b", "model": model, "mix": "cutmix"})
+    result = run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert result.failed == {}
+    for folder in result.folder.glob("jobs/*/result/classifier"):
+        trained = safetensors.torch.load_file(folder / "model.safetensors")
+        last = {"fc.weight", "fc.bias"}
+        assert trained["fc.weight"].abs().max() > 0, "it began with zeros"
+        for name in set(trained) - last:
+            torch.testing.assert_close(trained[name], loaded[name], msg=name)
+    with pytest.raises(ConfigError, match="none are loaded"):
+        tiny({"name": "a", "model": {"frozen": True}})
+    with pytest.raises(ConfigError, match="the latter alone"):
+        plan_study(tiny({"name": "a", "model": model, "recipe": "crt"}), runs=tmp_path / "r", cache=tmp_path / "cache")

@@ -65,6 +65,7 @@ class ClassifierSpec:
         mean, std: normalisation by channel; by default that of the weights, or .5 and .25 from scratch.
         options: further keyword arguments of timm's constructor.
         head: another last layer than the network's own.
+        frozen: train the last layer alone, on the features of the loaded weights: the cheapest classifier there is.
     """
 
     name: str = "resnet18"
@@ -77,6 +78,7 @@ class ClassifierSpec:
     std: tuple[float, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     head: HeadSpec = field(default_factory=HeadSpec)
+    frozen: bool = False
 
     @property
     def loads_weights(self) -> bool:
@@ -106,9 +108,14 @@ class ClassifierSpec:
 
         Raises:
             UnknownNameError: if timm knows no such network.
-            ConfigError: if a small stem is asked for where there is none.
+            ConfigError: if a small stem is asked for where there is none, or a network without weights is frozen.
         """
         self.head.check()
+        if self.frozen and not self.loads_weights:
+            raise ConfigError(
+                "[model] frozen = true trains a last layer on features of weights, and none are loaded: set weights = "
+                '"FILE.safetensors" or pretrained = true, or leave frozen out'
+            )
         wrong = [key for key in self.options if key in CLOSED_OPTIONS]
         if wrong:
             raise ConfigError(

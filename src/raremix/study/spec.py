@@ -96,7 +96,9 @@ class StudySpec:
         if train.learning_rate is not None:
             return train
         model = self.model_of(arm)
-        return replace(train, learning_rate=usual_learning_rate(model.name, fine_tuned=model.loads_weights))
+        return replace(
+            train, learning_rate=usual_learning_rate(model.name, fine_tuned=model.loads_weights, frozen=model.frozen)
+        )
 
     def to_toml(self) -> str:
         """Return the resolved study: every setting, defaults included."""

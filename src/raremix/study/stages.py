@@ -58,9 +58,14 @@ def train_arm(run: Run, *, folder: Path) -> TrainedArm:
     train = run.spec.train_of(run.arm)
     if isinstance(recipe, TwoStage):
         return _two_stages(run, recipe, train, folder=folder)
-    fitted, rows = train_stage(run, run.arm, run.model(), train, folder=folder, identity=run.key, seed=run.seed)
-    kept = run.model()
-    kept.load_state_dict(fitted.weights["classifier"])
+    model, kept = run.model(), run.model()
+    if run.spec.model_of(run.arm).frozen:
+        head_of(model).load_state_dict(first_values(head_of(model)))
+        model, owner = Frozen(model), Frozen(kept)
+    else:
+        owner = kept
+    fitted, rows = train_stage(run, run.arm, model, train, folder=folder, identity=run.key, seed=run.seed)
+    owner.load_state_dict(fitted.weights["classifier"])
     trained = TrainedArm(model=_placed(kept, run, train), fitted=fitted, rows=rows, chosen={})
     return _finished(run, recipe, trained, train) if isinstance(recipe, PostHoc) else trained
 

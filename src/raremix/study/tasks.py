@@ -196,6 +196,10 @@ def _check_stages(spec: StudySpec, arm: ArmSpec, *, task: Task) -> None:
     recipe, head = make_recipe(arm.recipe, where=f"arm.{arm.name}.recipe"), spec.model_of(arm).head.name
     where = f"arm.{arm.name}.recipe = {arm.recipe.get('name')!r}"
     if isinstance(recipe, TwoStage):
+        if spec.model_of(arm).frozen:
+            raise ConfigError(
+                f"{where} trains the network, then a new last layer, and [model] frozen = true the latter alone"
+            )
         if head in PROTOTYPES:
             raise ConfigError(f'{where} trains a new last layer, and [model] head = "{head}" has none of its own')
         if spec.train_of(arm).steps < 2:

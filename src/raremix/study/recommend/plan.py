@@ -24,7 +24,16 @@ from raremix.study.recommend.fingerprint import Fingerprint
 from raremix.study.recommend.guess import Guess
 from raremix.study.recommend.limit import Cut, fit_to_limit
 from raremix.study.recommend.rules import ArmRule, Rules
-from raremix.study.recommend.shape import Cost, Shape, cost_of, evidence_of, rarest_in_training, repeats, shape_of
+from raremix.study.recommend.shape import (
+    Cost,
+    Shape,
+    chosen_weights,
+    cost_of,
+    evidence_of,
+    rarest_in_training,
+    repeats,
+    shape_of,
+)
 from raremix.study.spec import parse_study
 
 
@@ -228,15 +237,17 @@ def speaks_against(arm: ArmRule, f: Fingerprint, rules: Rules, *, known: Mapping
     reason = _not_asked(arm, f, rules) or _missing(arm, known)
     if reason is not None:
         return reason
-    misfit = _misfit(json.dumps([arm_table(arm, f), arm.generator]))
+    misfit = _misfit(json.dumps([arm_table(arm, f), arm.generator, arm.with_weights]))
     return None if misfit is None else Against(f"it does not fit this version of raremix: {misfit}", True)
 
 
 @cache
 def _misfit(tables: str) -> str | None:
     """Return why a study file cannot hold an arm's keys and its generator, or None; the answer is kept."""
-    keys, generator = json.loads(tables)
-    own = {"generator": [generator]} if generator else {}
+    keys, generator, with_weights = json.loads(tables)
+    own: Table = {"generator": [generator]} if generator else {}
+    if with_weights:
+        own["model"] = {"pretrained": True}
     try:
         parse_study({"study": {"name": "probe"}, **own, "arm": [{"name": "probe", **keys}]}, base=Path())
     except RaremixError as error:
@@ -249,7 +260,7 @@ def _not_asked(arm: ArmRule, f: Fingerprint, rules: Rules) -> Against | None:
         "the classes are not so unequal": f.imbalance < rules.threshold(arm.ratio_from, 0.0),
         "the images are too few": f.images <= rules.threshold(arm.images_above, -1.0),
         "the rarest class has too few images": rarest_in_training(f) < rules.threshold(arm.rarest_from, 0.0),
-        "no pretrained weights at hand": arm.with_weights and not f.weights,
+        "no pretrained weights at hand": arm.with_weights and chosen_weights(f, rules) is None,
     }
     for reason, holds in silent.items():
         if holds:
@@ -350,10 +361,12 @@ def _trials(f: Fingerprint, shape: Shape, rules: Rules) -> tuple[PlannedArm, ...
             continue
         for rate in shape.rates:
             table = {"name": arm.name, **arm_table(arm, f)}
+            own = table.get("train", {}).get("learning_rate", shape.rates[0])
             if rate == shape.rates[0]:
                 trials.append(PlannedArm(table=table, rule=arm.rule, words=arm.words, source=rules.cite(arm.sources)))
             else:
-                table = {**table, "name": f"{arm.name}-lr{rate:g}", "train": {"learning_rate": rate}}
+                other = own * rate / shape.rates[0]
+                table = {**table, "name": f"{arm.name}-lr{other:g}", "train": {"learning_rate": other}}
                 words, source = f"{arm.name} at another learning rate", rules.cite(rules["R10"].sources)
                 trials.append(PlannedArm(table=table, rule="R10", words=words, source=source))
     return tuple(trials)
