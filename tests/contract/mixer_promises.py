@@ -295,8 +295,8 @@ def is_guided(mixer: Mixer) -> bool:
     return getattr(mixer, "is_guided", False)
 
 
-def assert_same_plan(plan: MixPlan, expected: MixPlan, *, rounding: float = 0.0) -> None:
-    """Compare two plans value by value; without rounding both lie on the CPU."""
+def assert_same_plan(plan: MixPlan, expected: MixPlan, *, rounding: float = 0.0, exact: bool = False) -> None:
+    """Compare two plans value by value; without rounding both lie on the CPU. Exact: pixels that were moved, too."""
     for field in dataclasses.fields(plan):
         value, other = getattr(plan, field.name), getattr(expected, field.name)
         if dataclasses.is_dataclass(value):
@@ -304,7 +304,10 @@ def assert_same_plan(plan: MixPlan, expected: MixPlan, *, rounding: float = 0.0)
         else:
             pairs = [(value, other)]
         for one, two in pairs:
-            if field.name in {"own_images", "partner_images"} and isinstance(one, Tensor):
+            if exact and isinstance(one, Tensor):
+                assert one.dtype == two.dtype, field.name
+                assert torch.equal(one, two), field.name
+            elif field.name in {"own_images", "partner_images"} and isinstance(one, Tensor):
                 # Pixels, not decisions: they are of the images' type, and where the images are.
                 finest = 2.1 * max(torch.finfo(values.dtype).eps for values in (one, two))
                 torch.testing.assert_close(one.double().cpu(), two.double().cpu(), rtol=0, atol=max(rounding, finest))
@@ -358,6 +361,26 @@ def gradients_flow(mixer: Mixer) -> None:
     torch.testing.assert_close(gradient.sum(), torch.tensor(float(mixed.numel())))
 
 
+def autocast_changes_nothing(mixer: Mixer) -> None:
+    """Plans and what is mixed by them are the same, bit by bit, inside and outside of autocast."""
+    if hasattr(mixer, "network"):  # the caller's own, which may well be meant to run in half precision
+        return
+    for dtype, half in product((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float16)):
+        for height, width in ((9, 12), (72, 80)):
+            batch = random_batch(6, height=height, width=width, dtype=dtype)
+            pool = random_batch(4, height=height, width=width, dtype=dtype)
+            for others in (batch, pool):
+                expected = mixer.plan(batch, others, rng=rng(8, "mix"))
+                mixed = expected.apply(batch, others)
+                with torch.autocast("cpu", half):
+                    plan = mixer.plan(batch, others, rng=rng(8, "mix"))
+                    inside = plan.apply(batch, others)
+                assert_same_plan(plan, expected, exact=True)
+                assert inside.images.dtype == mixed.images.dtype
+                assert torch.equal(inside.images, mixed.images)
+                assert torch.equal(inside.targets, mixed.targets)
+
+
 def settings_are_values(mixer: Mixer) -> None:
     """A mixer is a frozen, keyword-only dataclass: equal settings are equal mixers."""
     assert dataclasses.is_dataclass(mixer)
@@ -387,5 +410,6 @@ PROMISES: list[Callable[[Mixer], None]] = [
     same_stream_gives_same_result,
     partners_come_from_the_pool,
     gradients_flow,
+    autocast_changes_nothing,
     settings_are_values,
 ]

@@ -226,6 +226,16 @@ class TakesAnyClass(MixUp):
         return super().__call__(images, targets, rng=rng) if self.num_classes else (images, targets)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MultipliesMatrices(MixUp):
+    """Weighs by a product of matrices, which autocast rounds."""
+
+    def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
+        plan = super().plan(batch, pool, rng=rng)
+        weight = (torch.eye(len(plan.weight)) @ plan.weight[:, None])[:, 0].float()
+        return replace(plan, weight=weight, mask=weight[:, None, None, None])
+
+
 @dataclass(kw_only=True)
 class Thawed(Mixer):
     """Can be changed after the fact."""
@@ -258,6 +268,7 @@ BROKEN_MIXERS: list[tuple[Mixer, Callable[[Mixer], None]]] = [
     (IgnoresThePool(), mixer_promises.partners_come_from_the_pool),
     (CutsTheGraph(), mixer_promises.gradients_flow),
     (LosesLayout(), mixer_promises.layouts_agree),
+    (MultipliesMatrices(), mixer_promises.autocast_changes_nothing),
     (Thawed(), mixer_promises.settings_are_values),
 ]
 

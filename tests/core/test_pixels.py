@@ -10,6 +10,7 @@ from raremix.core.pixels import (
     LARGE_BLOCK,
     LONG_ROW,
     all_rows,
+    blend,
     blend_by_mask,
     empty_rows,
     inside_boxes,
@@ -114,6 +115,21 @@ def test_masks_blend_long_and_short_rows_alike(side: int, dtype: torch.dtype, la
     assert all(torch.equal(value, copy) for value, copy in zip((images, pool, mask), before, strict=True))
     needs_grad = mask.requires_grad_()
     torch.testing.assert_close(blend_by_mask(images, pool, own=own, partner=partner, mask=needs_grad).detach(), mixed)
+
+
+def test_a_batch_that_is_its_own_pool_is_taken_apart_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, others, unbind = torch.rand(3, 3, 160, 160), torch.rand(3, 3, 160, 160), torch.Tensor.unbind
+    taken: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "unbind", lambda value: (taken.append(value), unbind(value))[1])
+    rows = {"own": torch.tensor([0, 1, 2]), "partner": torch.tensor([1, 2, 0])}
+    for pool, times in ((images, 1), (others, 2)):
+        for mixed in (
+            lambda pool=pool: blend(images, pool, **rows, share=torch.rand(3)),
+            lambda pool=pool: blend_by_mask(images, pool, **rows, mask=torch.rand(3, 1, 160, 160)),
+        ):
+            taken.clear()
+            mixed()
+            assert sum(value is images or value is others for value in taken) == times
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (4, 9), (9, 4), (70, 70), (3, 80)])

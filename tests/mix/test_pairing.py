@@ -144,6 +144,12 @@ def test_synthetic_with_real() -> None:
     assert_uniform(drawn(pair_synthetic_with_real, batch, pool), [[0, 1], [], []])
 
 
+def test_synthetic_with_real_needs_to_know_which_are() -> None:
+    batch = batch_of(classes(0, 1, 2))
+    with pytest.raises(ConfigError, match=r"Batch\(is_synthetic="):
+        pair_synthetic_with_real(batch, batch_of(classes(0)), rng=rng(0, "pair"))
+
+
 def spots(*places: int) -> torch.Tensor:
     """Return maps of 2 x 2 of which one pixel matters."""
     return torch.eye(4)[list(places)].reshape(-1, 1, 2, 2)
@@ -180,7 +186,7 @@ def test_most_dissimilar_without_importance_compares_images() -> None:
 
 @pytest.mark.parametrize("name", PAIRINGS)
 def test_a_single_row_meets_itself_or_stays_whole(name: str) -> None:
-    batch = batch_of(classes(1))
+    batch = batch_of(classes(1), is_synthetic=torch.tensor([True]))
     pairs = PAIRINGS[name](batch, batch, rng=rng(0, "pair"))
     assert pairs.partner.tolist() == [0]
     mixed = CutMix(pairing=name).plan(batch, batch, rng=rng(0, "mix")).apply(batch)  # type: ignore[arg-type]

@@ -53,7 +53,8 @@ def blend(
         return lerp(take_rows(pool, partner), take_rows(images, own), share.reshape(-1, 1, 1, 1))
     mixed = empty_rows(own.shape[0], like=images)
     if mixed.stride(0) >= LONG_ROW:
-        rows, pool_rows = images.unbind(), pool.unbind()
+        rows = images.unbind()
+        pool_rows = rows if pool is images else pool.unbind()
         for out, i, j, kept in zip(mixed.unbind(), own.tolist(), partner.tolist(), share.tolist(), strict=True):
             torch.lerp(pool_rows[j], rows[i], kept, out=out)
         return mixed
@@ -132,7 +133,8 @@ def blend_by_mask(
         return lerp(take_rows(pool, partner), take_rows(images, own), mask)
     mixed, mask = empty_rows(own.shape[0], like=images), mask.to(images.dtype)
     if mixed.stride(0) >= LONG_ROW:
-        rows, pool_rows = images.unbind(), pool.unbind()
+        rows = images.unbind()
+        pool_rows = rows if pool is images else pool.unbind()
         for out, i, j, kept in zip(mixed.unbind(), own.tolist(), partner.tolist(), mask.unbind(), strict=True):
             torch.lerp(pool_rows[j], rows[i], kept, out=out)
         return mixed

@@ -1,6 +1,7 @@
 """The seams of raremix: what a mixer, a loss, a map, a source and a trainable promise."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from raremix.core.errors import DataError, TargetError
 from raremix.core.random import ambient_rng
 from raremix.core.ranks import Ranks
-from raremix.core.types import Batch, MixPlan, Progress, Streams
+from raremix.core.types import Batch, MixPlan, Progress, Streams, check_pool
 
 
 @runtime_checkable
@@ -59,24 +60,44 @@ class Mixer(Protocol):
             images: floats in [0, 1], or already normalised: mixing is linear.
             targets: class numbers (needs `num_classes`), probabilities, or multi-hot labels; NaN means not labelled.
             pool: images and targets that partners are drawn from, such as synthetic ones; the batch itself by default.
+                Where it matters which images are synthetic, those of the pool are, and those of the batch are not; say
+                anything else by `plan` and `Batch(is_synthetic=...)`.
             rng: the stream to draw from; left out, a fresh one comes from torch's initial seed and a count of calls.
 
         Returns:
             New images and float targets; the inputs are not touched.
 
         Raises:
-            DataError: if the images are integers.
-            TargetError: if integer targets come without `num_classes`, or lie outside it.
+            DataError: if the images are integers or no batch, or those of the pool have another shape.
+            TargetError: if integer targets come without `num_classes` or lie outside it, or targets do not have one row
+                per image, or one column per class.
         """
-        batch = _as_batch(images, targets, num_classes=self.num_classes)
-        others = batch if pool is None else _as_batch(*pool, num_classes=self.num_classes)
+        batch = others = _as_batch(images, targets, num_classes=self.num_classes)
+        if pool is not None:
+            others = _as_batch(*pool, num_classes=self.num_classes, of="the pool: ")
+            check_pool(batch, others)
+            batch = replace(batch, is_synthetic=torch.zeros(len(batch.images), dtype=torch.bool))
+            others = replace(others, is_synthetic=torch.ones(len(others.images), dtype=torch.bool))
         mixed = self.plan(batch, others, rng=ambient_rng("mix") if rng is None else rng).apply(batch, others)
         return mixed.images, mixed.targets
 
 
-def _as_batch(images: Tensor, targets: Tensor, *, num_classes: int | None) -> Batch:
+def _as_batch(images: Tensor, targets: Tensor, *, num_classes: int | None, of: str = "") -> Batch:
     if not images.is_floating_point():
-        raise DataError(f"images must be floats in [0, 1], got {images.dtype}: divide 8-bit images by 255 first")
+        raise DataError(f"{of}images must be floats in [0, 1], got {images.dtype}: divide 8-bit images by 255 first")
+    if images.ndim != 4:
+        raise DataError(
+            f"{of}images must have shape (B, C, H, W), got {tuple(images.shape)}: images[None] is one image"
+        )
+    if targets.ndim and len(targets) != len(images):
+        raise TargetError(
+            f"{of}{len(images)} images, but targets of shape {tuple(targets.shape)}: give one row per image"
+        )
+    if targets.ndim == 2 and num_classes not in {None, targets.shape[1]}:
+        raise TargetError(
+            f"{of}targets of shape {tuple(targets.shape)} do not have num_classes = {num_classes} columns: give one "
+            f"column per class, or class numbers of shape ({len(images)},)"
+        )
     return Batch(images=images, targets=dense_targets(targets, num_classes=num_classes))
 
 
@@ -86,13 +107,15 @@ def dense_targets(
     """Turn class numbers into one-hot rows; pass (B, K) targets on as floats: float32, whatever the images are.
 
     Raises:
-        TargetError: if class numbers come without `num_classes`, or lie outside 0 .. num_classes - 1.
+        TargetError: if class numbers come without `num_classes`, or lie outside 0 .. num_classes - 1, or (B, K) targets
+            hold integers other than 0 and 1.
     """
     if targets.ndim == 2:
-        return targets if targets.is_floating_point() else targets.float()
-    if targets.is_floating_point():
+        return targets if targets.is_floating_point() else _dense_rows(targets)
+    if targets.is_floating_point() or targets.ndim != 1:
         raise TargetError(
-            f"targets of shape {tuple(targets.shape)} must be integers (class numbers) or have shape (B, K)"
+            f"targets of shape {tuple(targets.shape)} and type {targets.dtype} must be integers of shape (B,), class "
+            "numbers, or have shape (B, K)"
         )
     if num_classes is None:
         raise TargetError(
@@ -105,6 +128,17 @@ def dense_targets(
     except IndexError as error:
         low, high = (int(bound) for bound in targets.aminmax())
         raise TargetError(f"targets hold classes {low} to {high}, but num_classes is {num_classes}") from error
+
+
+def _dense_rows(targets: Tensor) -> Tensor:
+    if targets.dtype != torch.bool and targets.numel():
+        low, high = (int(bound) for bound in targets.aminmax())
+        if low < 0 or high > 1:
+            raise TargetError(
+                f"targets of shape {tuple(targets.shape)} hold integers from {low} to {high}, where a column holds "
+                f"0 or 1: class numbers have shape ({len(targets)},)"
+            )
+    return targets.float()
 
 
 @lru_cache(maxsize=64)

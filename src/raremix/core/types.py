@@ -31,7 +31,8 @@ class Batch:
         targets: values in [0, 1]; NaN means not labelled.
         ids: manifest rows, the keys of cached importance maps and of provenance.
         importance: maps in [0, 1] of what matters in each image, where they are known beforehand; of any size. One per
-            image, or one per class: what would change in the image if it showed that class.
+            image, or one per class: what would change in the image if it showed that class. Of these, VariMix takes
+            the partner's class; other methods take the mean over all classes that the image does not show.
         warp: how each image was warped by augmentation, from output to input coordinates in [-1, 1], so that a map that
             is kept for the image as it was can be warped likewise; None where it was not.
         is_synthetic: which images were generated; None where all are real.
@@ -184,7 +185,8 @@ class MixPlan:
             A new batch of R rows in the memory format of the batch's images; `ids` are those of the own rows.
 
         Raises:
-            DataError: if pool, boxes or warped images do not have the shape of the batch.
+            DataError: if pool, boxes or warped images do not have the shape of the batch, or images and targets are not
+                as many.
         """
         pool = batch if pool is None else pool
         self._check(batch, pool)
@@ -302,7 +304,8 @@ class MixPlan:
         return blend_by_mask(images, pool, own=own, partner=partner, mask=full)
 
     def _check(self, batch: Batch, pool: Batch) -> None:
-        shape, others = batch.images.shape[1:], {"pool": pool.images.shape[1:]}
+        check_pool(batch, pool)
+        shape, others = batch.images.shape[1:], {}
         if isinstance(self.mask, Boxes):
             others["boxes"] = torch.Size([shape[0], self.mask.height, self.mask.width])
         for name in ("own_images", "partner_images"):
@@ -311,12 +314,31 @@ class MixPlan:
                 others[name] = warped.shape[1:]
         for name, other in others.items():
             if other != shape:
-                raise DataError(
-                    f"{name} are for images of shape {tuple(other)}, the batch has {tuple(shape)}: resize first"
-                )
-        classes, pool_classes = batch.targets.shape[1], pool.targets.shape[1]
-        if pool_classes != classes:
-            raise DataError(f"pool has {pool_classes} classes, the batch {classes}: take both from one manifest")
+                raise _other_shape(name, other, shape)
+
+
+def check_pool(batch: Batch, pool: Batch) -> None:
+    """Refuse a batch and a pool that cannot be mixed.
+
+    Raises:
+        DataError: if images and targets of either are not as many, or the two differ in the images' shape or in the
+            number of classes.
+    """
+    for name, one in (("the batch", batch), ("the pool", pool)):
+        if len(one.targets) != len(one.images):
+            raise DataError(
+                f"{name} has {len(one.images)} images and {len(one.targets)} rows of targets: give one row per image"
+            )
+    shape, other = batch.images.shape[1:], pool.images.shape[1:]
+    if other != shape:
+        raise _other_shape("pool", other, shape)
+    classes, pool_classes = batch.targets.shape[1], pool.targets.shape[1]
+    if pool_classes != classes:
+        raise DataError(f"pool has {pool_classes} classes, the batch {classes}: take both from one manifest")
+
+
+def _other_shape(name: str, other: torch.Size, shape: torch.Size) -> DataError:
+    return DataError(f"{name} are for images of shape {tuple(other)}, the batch has {tuple(shape)}: resize first")
 
 
 def _mix_tables(targets: Tensor, pool_targets: Tensor, plan: MixPlan) -> Tensor | None:
@@ -345,6 +367,7 @@ def combine_targets(*parts: tuple[Float[Tensor, "R K"], Float[Tensor, " R"]], po
         *parts: targets and weights of each contributor.
         policy: "interpolate": sum of weight times target. "union": the largest target of all with a weight above
             zero. "threshold": the largest of all with a weight of at least `VISIBLE`, or of the heaviest if none has.
+            Where all weights are zero, targets are zero by any policy.
 
     Example:
         >>> own, partner = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
@@ -357,6 +380,8 @@ def combine_targets(*parts: tuple[Float[Tensor, "R K"], Float[Tensor, " R"]], po
     weights = weights[:, :, None]
     if policy == "interpolate":
         return torch.where(weights == 0, 0.0, weights * targets).sum(dim=0)
-    counted = weights > 0 if policy == "union" else weights >= weights.amax(dim=0).clamp(max=VISIBLE)
+    counted = weights > 0
+    if policy == "threshold":
+        counted = counted & (weights >= weights.amax(dim=0).clamp(max=VISIBLE))
     largest = torch.where(counted, targets, -torch.inf).amax(dim=0)
-    return torch.where(counted.any(dim=0), largest, 0.0)  # nothing counts where all weights are zero
+    return torch.where(counted.any(dim=0), largest, 0.0)

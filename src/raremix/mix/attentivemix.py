@@ -12,7 +12,7 @@ from raremix.core.types import Batch
 from raremix.mix.guidance import SALIENCY, fit, maps_of
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,8 @@ class AttentiveMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if self.grid < 1:
             raise ConfigError(f"grid must be at least 1 cell a side, got {self.grid}")
         if self.cells is not None and not 1 <= self.cells <= self.grid**2:

@@ -16,7 +16,7 @@ from raremix.core.types import Batch
 from raremix.mix.label import LabelName
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 EDGE = 1e-3
 """Shares nearer to 0 or 1 are taken for so much: their logit would be infinite."""
@@ -110,7 +110,8 @@ class AutoMix(Method):
     is_guided = True  # by what the network sees
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
 
     def with_importance(self, batch: Batch) -> Batch:
         """Return the batch as it is, unless the label goes by importance: the network needs no maps."""

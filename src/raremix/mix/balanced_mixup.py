@@ -8,7 +8,7 @@ from raremix.core.types import Batch, Stream, Streams
 from raremix.mix import mask
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength
+from raremix.mix.strength import check_alpha
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class BalancedMixUp(Method):
     alpha: float = 0.2
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
 
     @property
     def streams(self) -> Streams:

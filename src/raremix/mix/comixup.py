@@ -13,7 +13,7 @@ from raremix.core.types import Batch, Others
 from raremix.mix import label as rules
 from raremix.mix.guidance import SALIENCY, fit, maps_of
 from raremix.mix.labelling import Problem, potts, solve
-from raremix.mix.method import Method, Placement, check_probability
+from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
 from raremix.mix.puzzlemix import block_importance
 
@@ -79,7 +79,7 @@ class CoMixup(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         for name, least in (("images", 2), ("grid", 1), ("rounds", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")

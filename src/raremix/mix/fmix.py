@@ -12,7 +12,7 @@ from raremix.core.errors import ConfigError
 from raremix.core.types import Batch
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 DROPPED = 1e-3
 """Share of the field's variance that the finest waves, which are left out, may carry."""
@@ -55,7 +55,8 @@ class FMix(Method):
     decay: float = 3.0
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if not 0 <= self.decay < np.inf:
             raise ConfigError(f"decay must be a finite number >= 0, got {self.decay}")
 
@@ -83,8 +84,9 @@ def low_frequencies(
     down, across = torch.from_numpy(waves.down), torch.from_numpy(waves.across)
     amplitudes = np.zeros((rows, down.shape[1] // 2 * across.shape[0]), dtype=np.float32)
     amplitudes[:, waves.places] = rng.standard_normal((rows, len(waves.places)), dtype=np.float32) * waves.scale
-    lines = torch.from_numpy(amplitudes.reshape(-1, across.shape[0])) @ across
-    return torch.matmul(down, lines.reshape(rows, down.shape[1], width))
+    with torch.autocast("cpu", enabled=False):
+        lines = torch.from_numpy(amplitudes.reshape(-1, across.shape[0])) @ across
+        return torch.matmul(down, lines.reshape(rows, down.shape[1], width))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

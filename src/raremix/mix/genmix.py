@@ -9,7 +9,7 @@ from raremix.core.types import Batch, Stream, Streams
 from raremix.mix import mask
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,8 @@ class GenMix(Method):
     offline_images: int | None = None
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if self.offline_images is not None and self.offline_images < 1:
             raise ConfigError(f"offline_images must be at least 1, got {self.offline_images}; None mixes anew")
 

@@ -9,7 +9,7 @@ from raremix.core.errors import ConfigError
 from raremix.core.types import Batch
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ class GridMix(Method):
     grid: int = 4
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if self.grid < 1:
             raise ConfigError(f"grid is a number of cells per side, at least 1, got {self.grid}")
 

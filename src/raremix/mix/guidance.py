@@ -15,6 +15,7 @@ from raremix.core.pixels import take_rows
 from raremix.core.protocols import ImportanceMap
 from raremix.core.types import Batch, Boxes
 from raremix.explain import FineGrained
+from raremix.mix.class_maps import away_from_own
 from raremix.mix.pairing import Pairs
 
 SALIENCY: ImportanceMap = FineGrained()
@@ -24,12 +25,15 @@ SALIENCY: ImportanceMap = FineGrained()
 def maps_of(batch: Batch) -> Float[Tensor, "B 1 h w"]:
     """Return the maps that came with a batch: float32, without gradient, zero where a map says NaN.
 
+    Of maps per class, their mean over all classes that the image does not show (`away_from_own`).
+
     Raises:
         ConfigError: if there are none.
+        DataError: if there are neither as many maps as classes, nor one.
     """
     if batch.importance is None:
         raise ConfigError("no importance maps: pass importance=, or batches (and pools) that bring their maps")
-    return batch.importance.detach().float().nan_to_num(nan=0.0)
+    return away_from_own(batch).detach().float().nan_to_num(nan=0.0)
 
 
 def partner_maps(pool: Batch, pairs: Pairs, *, like: Float[Tensor, "R 1 h w"]) -> Float[Tensor, "R 1 h w"]:

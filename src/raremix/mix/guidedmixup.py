@@ -12,7 +12,7 @@ from raremix.core.pixels import take_rows
 from raremix.core.protocols import ImportanceMap
 from raremix.core.types import Batch
 from raremix.mix.guidance import SALIENCY, fit, maps_of, partner_maps
-from raremix.mix.method import Method, Placement, check_probability
+from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import PairingName, Pairs
 
 
@@ -52,7 +52,7 @@ class GuidedMixup(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if not (np.isfinite(self.sigma) and self.sigma >= 0):
             raise ConfigError(f"sigma must be a finite number of pixels >= 0, got {self.sigma}; 0 is no blur")
 
@@ -84,10 +84,11 @@ def spread(maps: Float[Tensor, "R 1 h w"], *, down: float, across: float) -> Flo
     """
     height, width = maps.shape[-2:]
     maps = maps.clamp(min=0)
-    if down > 0:
-        maps = _gaussian(height, sigma=down, like=maps) @ maps
-    if across > 0:
-        maps = maps @ _gaussian(width, sigma=across, like=maps).T
+    with torch.autocast(maps.device.type, enabled=False):
+        if down > 0:
+            maps = _gaussian(height, sigma=down, like=maps) @ maps
+        if across > 0:
+            maps = maps @ _gaussian(width, sigma=across, like=maps).T
     total = maps.sum(dim=(2, 3), keepdim=True)
     return torch.where(total > 0, maps / total.clamp(min=1e-30), 1.0 / (height * width))
 

@@ -9,7 +9,7 @@ from raremix.core.types import Batch, MixPlan
 from raremix.mix import mask
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 INPUT = "input"
 """The layer that is not one: the images are mixed."""
@@ -51,7 +51,8 @@ class ManifoldMixUp(Method):
     layers: tuple[str, ...] = (INPUT, "stage1", "stage2")
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if not self.layers or not all(self.layers):
             raise ConfigError(f'layers names where to mix, such as ["input", "stage1"], got {list(self.layers)}')
 

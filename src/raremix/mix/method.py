@@ -1,19 +1,21 @@
 """What all mixing methods share: pairing x mask x label rule; a method's own file says where pixels come from."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from raremix.core.errors import ConfigError
+from raremix.core.errors import ConfigError, DataError, UnknownNameError
 from raremix.core.pixels import all_rows, take_rows
 from raremix.core.protocols import ImportanceMap, Mixer
 from raremix.core.types import Batch, Boxes, MixPlan, Others, Policy
 from raremix.mix import label as rules
+from raremix.mix.class_maps import away_from_own
 from raremix.mix.pairing import PAIRINGS, PairingName, Pairs, row_frequencies
 
 
@@ -46,10 +48,15 @@ class Method(Mixer):
         label: what the label becomes; see `raremix.mix.label`. "own": as the method says.
         multilabel: how the labels of both combine: "interpolate", "union" or "threshold".
         importance: says which pixels matter, for guided methods, for `label = "mass"` and for `pairing =
-            "most_dissimilar"`. Maps that come with the batch go first.
+            "most_dissimilar"`. Maps that come with the batch go first; of maps per class, the mean over all classes
+            that the image does not show is taken, unless the method says otherwise.
         class_counts: training images per class, for `pairing = "tail_with_head"` and `label = "remix"`; a study fills
             it in.
         num_classes: number of classes; needed only where targets are class numbers.
+
+    Raises:
+        ConfigError: if probability is out of range.
+        UnknownNameError: if there is no pairing, label rule or policy of that name.
     """
 
     probability: float = 1.0
@@ -62,6 +69,12 @@ class Method(Mixer):
 
     is_guided = False
     """Whether `place` looks at importance maps: a method that does says True."""
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+        check_name(self.pairing, PAIRINGS, kind="pairing")
+        check_name(self.label, (*get_args(rules.LabelName), "own"), kind="label")
+        check_name(self.multilabel, get_args(Policy), kind="multilabel")
 
     @abstractmethod
     def place(self, batch: Batch, pool: Batch, pairs: Pairs, *, rng: np.random.Generator) -> Placement:
@@ -78,10 +91,10 @@ class Method(Mixer):
         """Draw partners from the pool, a mask for each row of the batch, and weigh the labels."""
         rows = batch.images.shape[0]
         is_shared = pool is batch
-        if self.is_guided or self.label == "mass" or (self.pairing == "most_dissimilar" and self.importance):
+        if self.is_guided or self.label == "mass":
             batch = self.with_importance(batch)
             pool = batch if is_shared else self.with_importance(pool)
-        pairs = PAIRINGS[self.pairing](batch, pool, rng=rng, class_counts=self._counts())
+        pairs = self.pair(batch, pool, rng=rng)
         is_mixed = pairs.is_paired
         if self.probability < 1:
             chosen = rng.random(rows) < self.probability
@@ -102,20 +115,31 @@ class Method(Mixer):
             policy=self.multilabel,
         )
 
+    def pair(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> Pairs:
+        """Draw a partner for every row; `most_dissimilar` compares importance where there is any."""
+        if self.pairing == "most_dissimilar" and self.importance is not None:
+            # Whatever `place` looks at: that of TransMix, for example, has no map of single images.
+            is_shared = pool is batch
+            batch = Method.with_importance(self, batch)
+            pool = batch if is_shared else Method.with_importance(self, pool)
+        return PAIRINGS[self.pairing](batch, pool, rng=rng, class_counts=self._counts())
+
     def with_importance(self, batch: Batch) -> Batch:
-        """Return the batch with importance maps: those that came with it, else those of `importance`.
+        """Return the batch with one importance map per image: those that came with it, else those of `importance`.
 
         Raises:
             ConfigError: if there are neither.
+            DataError: if the maps are not one per image, nor, where they came with the batch, one per class.
         """
         if batch.importance is not None:
-            return batch
+            maps = away_from_own(batch)
+            return batch if maps is batch.importance else replace(batch, importance=maps)
         if self.importance is None:
             raise ConfigError(
                 f"{type(self).__name__} needs to know which pixels matter: pass importance=, for example "
                 "raremix.explain.FineGrained(), or a batch with importance maps"
             )
-        return replace(batch, importance=self.importance(batch.images, batch.targets))
+        return replace(batch, importance=one_per_image(self.importance(batch.images, batch.targets)))
 
     def _counts(self) -> Float[np.ndarray, " K"] | None:
         return None if self.class_counts is None else np.asarray(self.class_counts, dtype=np.float64)
@@ -125,10 +149,7 @@ class Method(Mixer):
             return torch.ones(len(pairs.partner))
         if self.label == "mass":
             if placed.own_images is not None or placed.partner_images is not None:
-                raise ConfigError(
-                    f'{type(self).__name__} moves pixels, and label = "mass" would count importance where it was: take '
-                    'label = "area"'
-                )
+                refuse_mass(self)
             assert batch.importance is not None
             assert pool.importance is not None
             partner = take_rows(pool.importance, torch.from_numpy(pairs.partner))
@@ -138,6 +159,41 @@ class Method(Mixer):
             own, others = row_frequencies(batch, pool, class_counts=self._counts())
             return rules.remix(weight, own, others[pairs.partner])
         return weight
+
+
+def refuse_mass(method: Method) -> None:
+    """Refuse labels by mass for a method that moves pixels.
+
+    Raises:
+        ConfigError: if the label goes by mass.
+    """
+    if method.label == "mass":
+        raise ConfigError(
+            f'{type(method).__name__} moves pixels, and label = "mass" would count importance where it was: take '
+            'label = "area"'
+        )
+
+
+def one_per_image(maps: Float[Tensor, "B m h w"]) -> Float[Tensor, "B m h w"]:
+    """Return what an importance map drew, if that is one map per image.
+
+    Raises:
+        DataError: if it is not.
+    """
+    if maps.ndim != 4 or maps.shape[1] != 1:
+        raise DataError(f"importance must return one map per image, of shape (B, 1, h, w); got {tuple(maps.shape)}")
+    return maps
+
+
+def check_name(name: str, known: Iterable[str], *, kind: str) -> None:
+    """Refuse a name that is none of those known.
+
+    Raises:
+        UnknownNameError: with the nearest known name.
+    """
+    known = list(known)
+    if name not in known:
+        raise UnknownNameError(kind, str(name), known)
 
 
 def check_probability(probability: float) -> None:

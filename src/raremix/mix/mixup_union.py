@@ -8,7 +8,7 @@ from raremix.core.types import Batch, Stream, Streams
 from raremix.mix import mask
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class MixUpUnion(Method):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
 
     @property
     def streams(self) -> Streams:

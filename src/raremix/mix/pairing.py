@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from raremix.core.errors import ConfigError
 from raremix.core.types import Batch
+from raremix.mix.class_maps import away_from_own
 
 PairingName = Literal[
     "any", "different_class", "same_class", "tail_with_head", "most_dissimilar", "synthetic_with_real"
@@ -118,7 +119,18 @@ def pair_tail_with_head(
 def pair_synthetic_with_real(
     batch: Batch, pool: Batch, *, rng: np.random.Generator, class_counts: Float[np.ndarray, " K"] | None = None
 ) -> Pairs:
-    """Pair generated images with real ones, and the other way round."""
+    """Pair generated images with real ones, and the other way round.
+
+    Raises:
+        ConfigError: if neither batch nor pool says which images are generated; where one does, all of the other are
+            real by default.
+    """
+    if batch.is_synthetic is None and pool.is_synthetic is None:
+        raise ConfigError(
+            'pairing = "synthetic_with_real" needs to know which images are generated, and nothing says so: plan with '
+            "Batch(is_synthetic=...), or call the mixer with pool=(generated images, their targets); in a study, add "
+            'rows whose column "origin" says synthetic'
+        )
     own, others = (
         np.zeros(len(b.images), dtype=bool) if b.is_synthetic is None else b.is_synthetic.cpu().numpy()
         for b in (batch, pool)
@@ -132,7 +144,8 @@ def pair_most_dissimilar(
     """Pair rows whose importance lies in different places, each row of the pool being used once (GuidedMixup [1]).
 
     Rows are gone through in random order; each takes the free row whose map, averaged to 16 x 16 and scaled to a sum of
-    one, is farthest from its own in squared distance. Without importance maps the grey images are compared.
+    one, is farthest from its own in squared distance. Without importance maps the grey images are compared; of maps per
+    class, the mean over all classes that the image does not show.
 
     [1] Kang, Kim, "GuidedMixup: An Efficient Mixup Strategy Guided by Saliency Maps", AAAI 2023,
     https://arxiv.org/abs/2306.16612.
@@ -205,7 +218,7 @@ def _draw(allowed: Bool[np.ndarray, "B P"], *, rng: np.random.Generator) -> Pair
 def _vectors(batch: Batch, pool: Batch) -> tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "P D"]]:
     """Return what lies where in either, on the finest grid of at most `GRID` a side that both their maps have."""
     batches = [batch] if pool is batch else [batch, pool]
-    maps = [b.images.mean(dim=1, keepdim=True) if b.importance is None else b.importance for b in batches]
+    maps = [b.images.mean(dim=1, keepdim=True) if b.importance is None else away_from_own(b) for b in batches]
     down, across = (min(GRID, *(m.shape[axis] for m in maps)) for axis in (-2, -1))
     pooled = (
         m if m.shape[-2:] == (down, across) else functional.adaptive_avg_pool2d(m.float(), (down, across)) for m in maps

@@ -16,9 +16,9 @@ from raremix.core.protocols import ImportanceMap
 from raremix.core.types import Batch
 from raremix.mix.guidance import SALIENCY, fit, maps_of
 from raremix.mix.labelling import Problem, quadratic, solve
-from raremix.mix.method import Method, Placement
+from raremix.mix.method import Method, Placement, refuse_mass
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 from raremix.mix.transport import plan_swaps, swap_blocks
 
 EPSILON = 1e-8
@@ -62,7 +62,7 @@ class PuzzleMix(Method):
     The other settings are those of every method: `raremix.mix.method.Method`.
 
     Raises:
-        ConfigError: if a setting is out of range.
+        ConfigError: if a setting is out of range, or the label goes by mass where pixels are moved.
 
     Example:
         >>> images, targets = PuzzleMix(num_classes=2)(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 1, 0]))
@@ -84,7 +84,10 @@ class PuzzleMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
+        if self.transport:
+            refuse_mass(self)
         if not self.grids or min(self.grids) < 1:
             raise ConfigError(f"grids = {self.grids}: give at least one number of blocks, each at least 1")
         if self.levels < 2 or self.patch < 1:
@@ -172,7 +175,9 @@ class PuzzleMix(Method):
 
 
 def _blocks(batch: Batch, *, n: int) -> Float[Tensor, "B n n"]:
-    maps = batch.importance if batch.importance is not None else maps_of(batch)  # which says what is missing
+    maps = batch.importance
+    if maps is None or maps.shape[1] > 1:
+        maps = maps_of(batch)  # which says what is missing
     return block_importance(maps, n=n)
 
 

@@ -11,7 +11,7 @@ from raremix.mix import label as rules
 from raremix.mix import mask
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs, row_frequencies
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,8 @@ class Remix(Method):
     label: rules.LabelName | Literal["own"] = "own"
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if not self.kappa >= 1:
             raise ConfigError(f"kappa is a ratio of class counts >= 1, got {self.kappa}")
         if not 0 <= self.tau <= 1:

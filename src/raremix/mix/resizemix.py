@@ -12,9 +12,8 @@ from torch.nn import functional
 from raremix.core.errors import ConfigError
 from raremix.core.pixels import empty_rows
 from raremix.core.types import Batch, Boxes
-from raremix.mix.method import Method, Placement
+from raremix.mix.method import Method, Placement, refuse_mass
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength
 
 SHORT_SIDE = 64
 """Up to so many pixels per side, two matrix products for all rows are faster than a call per row."""
@@ -39,7 +38,7 @@ class ResizeMix(Method):
     The other settings are those of every method: `raremix.mix.method.Method`.
 
     Raises:
-        ConfigError: if probability or scale is out of range.
+        ConfigError: if probability or scale is out of range, or the label goes by mass: pixels are moved.
 
     Example:
         >>> import torch
@@ -51,7 +50,8 @@ class ResizeMix(Method):
     scale: tuple[float, float] = (0.1, 0.8)
 
     def __post_init__(self) -> None:
-        check_strength(alpha=1.0, probability=self.probability)
+        super().__post_init__()
+        refuse_mass(self)
         smallest, largest = self.scale
         if not 0 < smallest <= largest <= 1:
             raise ConfigError(f"scale needs 0 < smallest <= largest <= 1, got {self.scale}")
@@ -103,8 +103,9 @@ def _shrink_all(images: Float[Tensor, "P C H W"], rows: Tensor, boxes: Boxes) ->
     across = _weights(edges[1], edges[3] - edges[1], length=width).to(images.device, precise)
     # Channels beside columns, so that one product per image serves all of them.
     beside = images.permute(0, 2, 1, 3).index_select(0, rows.to(images.device)).to(precise)
-    patches = torch.bmm(down, beside.reshape(len(rows), height, channels * width)).reshape(len(rows), -1, width)
-    patches = torch.bmm(patches, across.transpose(1, 2)).reshape(len(rows), height, channels, width)
+    with torch.autocast(images.device.type, enabled=False):
+        patches = torch.bmm(down, beside.reshape(len(rows), height, channels * width)).reshape(len(rows), -1, width)
+        patches = torch.bmm(patches, across.transpose(1, 2)).reshape(len(rows), height, channels, width)
     return patches.permute(0, 2, 1, 3).to(images.dtype)
 
 

@@ -11,7 +11,7 @@ from raremix.core.types import Batch, Boxes
 from raremix.mix.guidance import SALIENCY, maps_of
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 PEAK = 1e-5
 """Values this close to the highest one, as a share of the map's range, are as high."""
@@ -51,7 +51,8 @@ class SaliencyMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
 
     def place(self, batch: Batch, pool: Batch, pairs: Pairs, *, rng: np.random.Generator) -> Placement:
         """Draw how large each box is, and centre it on the partner's peak."""

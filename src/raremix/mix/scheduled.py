@@ -8,7 +8,7 @@ import numpy as np
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan, Streams
-from raremix.mix.method import check_probability
+from raremix.mix.method import check_name, check_probability
 from raremix.mix.none import NoMix
 
 
@@ -26,6 +26,7 @@ class Scheduled(Mixer):
 
     Raises:
         ConfigError: if start and stop are not 0 <= start < stop <= 1.
+        UnknownNameError: if there is no such decay.
 
     Example:
         >>> from raremix.mix import CutMix
@@ -43,6 +44,8 @@ class Scheduled(Mixer):
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
             raise ConfigError(f"a schedule needs 0 <= start < stop <= 1, got {self.start} and {self.stop}")
+        if self.decay is not None:
+            check_name(self.decay, ("linear",), kind="decay")
         if self.num_classes is None:
             object.__setattr__(self, "num_classes", self.mixer.num_classes)
 

@@ -9,9 +9,8 @@ from jaxtyping import Float
 
 from raremix.core.errors import ConfigError
 from raremix.core.types import Batch
-from raremix.mix.method import Method, Placement
+from raremix.mix.method import Method, Placement, check_name
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength
 
 FLAT = 0.5
 """Share of a square's spread over which it is flat."""
@@ -41,6 +40,7 @@ class SmoothMix(Method):
 
     Raises:
         ConfigError: if probability or spread is out of range.
+        UnknownNameError: if there is no such shape.
 
     Example:
         >>> import torch
@@ -53,7 +53,8 @@ class SmoothMix(Method):
     spread: tuple[float, float] = (0.25, 0.5)
 
     def __post_init__(self) -> None:
-        check_strength(alpha=1.0, probability=self.probability)
+        super().__post_init__()
+        check_name(self.shape, ("circle", "square"), kind="shape")
         smallest, largest = self.spread
         if not 0 < smallest <= largest < np.inf:
             raise ConfigError(

@@ -17,7 +17,7 @@ from raremix.mix.guidance import SALIENCY, maps_of, mass_in_boxes
 from raremix.mix.label import LabelName
 from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class SnapMix(Method):
 
     Two boxes as CutMix draws them, b in the own image and b' in the partner, each with its own w ~ Beta(alpha, alpha);
     S = map scaled to a sum of one; y = (1 - S_own(b)) y_own + S_partner(b') y_partner. The two weights need not add up
-    to one: a box of background pasted on background leaves the label and adds none.
+    to one: a box of background pasted on background leaves the label and adds none, and one of background that covers
+    all of the evidence leaves no label at all, a row of zeros.
 
     [1] Huang, Wang, Tao, "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data", AAAI 2021,
     https://arxiv.org/abs/2012.04846. Departures: boxes are drawn per image (there: per batch). Where both weights add
@@ -58,7 +59,8 @@ class SnapMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
 
     def place(self, batch: Batch, pool: Batch, pairs: Pairs, *, rng: np.random.Generator) -> Placement:
         """Draw both boxes, resize the partner's into the own, and weigh the labels."""

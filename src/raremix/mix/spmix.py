@@ -15,7 +15,7 @@ from raremix.core.protocols import ImportanceMap
 from raremix.core.types import Batch, MixPlan, Stream, Streams
 from raremix.mix.guidance import SALIENCY, fit, maps_of, partner_maps
 from raremix.mix.label import LabelName
-from raremix.mix.method import Method, Placement, check_probability
+from raremix.mix.method import Method, Placement
 from raremix.mix.pairing import Pairs
 
 LARGE = 224
@@ -67,7 +67,7 @@ class SPMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if self.reading not in {"paper", "code"}:
             raise ConfigError(f'reading must be "paper" or "code", got {self.reading!r}')
         if self.patch is not None and self.patch < 1:

@@ -23,13 +23,11 @@ def kept_share(rows: int, *, alpha: float, rng: np.random.Generator) -> Float[np
     return rng.random(rows) if alpha == 1 else rng.beta(alpha, alpha, size=rows)  # Beta(1, 1) is uniform
 
 
-def check_strength(*, alpha: float, probability: float) -> None:
-    """Refuse a shape or a probability that is out of range.
+def check_alpha(alpha: float) -> None:
+    """Refuse a shape that is out of range.
 
     Raises:
         ConfigError: naming the value.
     """
     if not (np.isfinite(alpha) and alpha > 0):
         raise ConfigError(f"alpha must be a finite number > 0, got {alpha}; to switch mixing off, take probability = 0")
-    if not 0 <= probability <= 1:
-        raise ConfigError(f"probability must lie in [0, 1], got {probability}")

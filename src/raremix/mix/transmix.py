@@ -15,9 +15,9 @@ from raremix.core.types import Batch, Boxes, MixPlan
 from raremix.mix import mask
 from raremix.mix.guidance import SALIENCY, maps_of, mass_in_boxes, partner_maps
 from raremix.mix.label import LabelName
-from raremix.mix.method import Method, Placement
+from raremix.mix.method import Method, Placement, one_per_image
 from raremix.mix.pairing import Pairs
-from raremix.mix.strength import check_strength, kept_share
+from raremix.mix.strength import check_alpha, kept_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TransMix(Method):
 
     The map has to be of the mixed image, so `importance` is called on mixed images. Where maps come with the batch,
     they are of single images: then v is the mass that the mixed image would hold of both, sum(A_own outside) /
-    (sum(A_own outside) + sum(A_partner inside)).
+    (sum(A_own outside) + sum(A_partner inside)). `pairing = "most_dissimilar"` compares maps of single images always.
 
     [1] Chen et al., "TransMix: Attend to Mix for Vision Transformers", CVPR 2022, https://arxiv.org/abs/2111.09833.
     Departures: boxes are drawn per image; the map costs a forward pass of its own here (there the attention is that of
@@ -61,7 +61,8 @@ class TransMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_strength(alpha=self.alpha, probability=self.probability)
+        super().__post_init__()
+        check_alpha(self.alpha)
         if not 0 <= self.area_share <= 1:
             raise ConfigError(f"area_share must lie in [0, 1], got {self.area_share}")
 
@@ -102,7 +103,8 @@ class TransMix(Method):
                 policy=self.multilabel,
             )
             mixed = plan.apply(batch, pool)
-            outside = inside = self.importance(mixed.images, mixed.targets).detach().float().nan_to_num(nan=0.0)
+            drawn = one_per_image(self.importance(mixed.images, mixed.targets))
+            outside = inside = drawn.detach().float().nan_to_num(nan=0.0)
         else:
             raise ConfigError("only one of batch and pool brings importance maps: give both, or pass importance=")
         given = mass_in_boxes(inside, boxes)

@@ -13,10 +13,11 @@ from raremix.core.pixels import all_rows, take_rows
 from raremix.core.protocols import ImportanceMap
 from raremix.core.types import Batch, MixPlan
 from raremix.mix import label as rules
+from raremix.mix.class_maps import towards
 from raremix.mix.guidance import SALIENCY, fit
 from raremix.mix.label import LabelName
-from raremix.mix.method import Method, Placement, check_probability
-from raremix.mix.pairing import PAIRINGS, Pairs
+from raremix.mix.method import Method, Placement, one_per_image
+from raremix.mix.pairing import Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class VariMix(Method):
     map says what stands out, not what would change with the class, which is what the paper argues against; it lets the
     method be tried, and be compared with what saliency does in its place.
 
+    Where maps per class come with the batch, the map is the mean of those of the partner's classes, weighed by its
+    targets; a partner without any class, such as an image without finding, has the mean over all classes.
+
     [1] Xiong et al., "VariMix", Comput. Methods Programs Biomed. 271:109016, 2025. Departures: t is drawn per image
     (there: per batch), and each row keeps its own label weights (the authors' loss averages over the batch before
     weighting). A flat map is zero (there: NaN).
@@ -40,7 +44,8 @@ class VariMix(Method):
     Args:
         label: "area", as published, or "mass".
         pairing: who is mixed with whom; "any", as published, has pairs of one class, which "different_class" avoids.
-        importance: what would change with the class.
+        importance: what would change with the class. `pairing = "most_dissimilar"` has no partners yet, and asks about
+            the images' own classes.
 
     The other settings are those of every method: `raremix.mix.method.Method`. A row that is not mixed (`probability`,
     or no partner allowed) comes out whole, twice.
@@ -61,14 +66,14 @@ class VariMix(Method):
     is_guided = True
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if self.label not in {"area", "mass"}:
             raise ConfigError(f'label must be "area" or "mass", got {self.label!r}: each pair fills two rows')
 
     def plan(self, batch: Batch, pool: Batch, *, rng: np.random.Generator) -> MixPlan:
         """Draw partners and masks, and make two rows of each pair."""
         rows = len(batch.images)
-        pairs = PAIRINGS[self.pairing](batch, pool, rng=rng, class_counts=self._counts())
+        pairs = self.pair(batch, pool, rng=rng)
         is_mixed = np.ones(rows, dtype=bool) if pairs.is_paired is None else pairs.is_paired
         if self.probability < 1:
             is_mixed = is_mixed & (rng.random(rows) < self.probability)
@@ -109,11 +114,9 @@ class VariMix(Method):
         maps, partners = batch.importance, take_rows(pool.targets, torch.from_numpy(pairs.partner))
         if maps is None:
             assert self.importance is not None
-            maps = self.importance(batch.images, partners)
+            maps = one_per_image(self.importance(batch.images, partners))
         elif maps.shape[1] > 1:
-            # One map per class: the partner's is asked for, weighed if its label is soft.
-            wanted = partners.detach().float().nan_to_num(nan=0.0).to(maps.device)
-            maps = torch.einsum("bk,bkhw->bhw", wanted, maps.float())[:, None]
+            maps = towards(maps, partners)
         return maps.detach().float().nan_to_num(nan=0.0)
 
 

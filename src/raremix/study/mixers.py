@@ -35,20 +35,35 @@ def make_mixer(table: Table, *, where: str, class_counts: tuple[float, ...] | No
 
     Importance maps that are kept for every image are left to `kept_importance`, and what says how a learned mixer is
     trained to `learning_keys`.
+
+    Raises:
+        UnknownNameError: for a name or key that there is not.
+        ConfigError: for a value that does not fit, or a mixer that learns within another.
     """
+    for inner, place in _tables_within(table, where=where):
+        if inner.get("name") in LEARNED_MIXERS:
+            raise ConfigError(
+                f"{place}: {inner['name']} is trained beside the classifier in a phase of every step, and cannot stand "
+                f"in {table.get('name')}: give it an arm of its own"
+            )
     learning = learning_keys(table)
-    return build_named(
-        {**MIXERS, **LEARNED_MIXERS, **COMBINATIONS},
-        _without_kept_maps({key: value for key, value in table.items() if key not in learning})[0],
-        kind="mixer",
-        where=where,
-        registries={
-            Mixer: {**MIXERS, **COMBINATIONS},
-            ImportanceMap: IMPORTANCE_MAPS,
-            ImageTranslator: TRANSLATORS,
-        },
-        class_counts=class_counts,
-    )
+    try:
+        return build_named(
+            {**MIXERS, **LEARNED_MIXERS, **COMBINATIONS},
+            _without_kept_maps({key: value for key, value in table.items() if key not in learning})[0],
+            kind="mixer",
+            where=where,
+            registries={
+                Mixer: {**MIXERS, **COMBINATIONS},
+                ImportanceMap: IMPORTANCE_MAPS,
+                ImageTranslator: TRANSLATORS,
+            },
+            class_counts=class_counts,
+        )
+    except ConfigError as error:
+        if str(error).startswith(where):
+            raise
+        raise ConfigError(f"{where}: {error}") from None  # a setting that its own method refuses
 
 
 def check_mixer(table: Table, *, where: str) -> None:
@@ -57,29 +72,54 @@ def check_mixer(table: Table, *, where: str) -> None:
     Args:
         table: the mixer's; translators that are not fitted yet have a stand-in, as `stand_in` gives it.
         where: its place in the file.
+
+    Raises:
+        UnknownNameError: for a name or key that there is not.
+        ConfigError: for a value that does not fit, or what would be ignored or fail once training runs; also within
+            mixers that choose among others or schedule them.
     """
     mixer = make_mixer(table, where=where)
     kept = kept_importance(table, where=where)
     if kept is not None:
         kept.check(where=f"{where}.importance")
-        if table.get("name") in LEARNED_MIXERS:
-            raise ConfigError(
-                f"{where}.importance: a mixer that learns where to mix asks no importance map; leave it out"
-            )
-        if isinstance(mixer, VariMix) and kept.needs_model:
-            raise ConfigError(
-                f"{where}.importance: VariMix asks what would change into the partner's class, and a classifier's maps "
-                "are kept for an image's own class; take a difference map or saliency"
-            )
-        if kept.is_per_class and not any(isinstance(one, VariMix) for one in _within(mixer)):
-            raise ConfigError(f"{where}.{ONLY_VARIMIX}")
-    if isinstance(mixer, Method) and not asks_importance(mixer) and (kept is not None or mixer.importance is not None):
+    tables = [(table, where), *_tables_within(table, where=where)]
+    for (own, place), one in zip(tables, _within(mixer), strict=True):
+        if isinstance(one, Method):
+            _check_method(one, own, kept, where=place)
+
+
+def _check_method(mixer: Method, table: Table, kept: "KeptImportance | None", *, where: str) -> None:
+    """Refuse what a method would ignore, or fail by once training runs.
+
+    Args:
+        mixer: the method.
+        table: its own.
+        kept: the maps that are kept for all mixers of the arm, which go before its own.
+        where: its place in the file.
+    """
+    own = _named(table.get("importance"))
+    if _is_learned(mixer) and (kept is not None or (own and not asks_importance(mixer))):
+        raise ConfigError(f"{where}.importance: a mixer that learns where to mix asks no importance map; leave it out")
+    if own and not asks_importance(mixer):
         raise ConfigError(
             f'{where}.importance: nothing in {table.get("name")} looks at it; leave it out, or set label = "mass" or '
             'pairing = "most_dissimilar"'
         )
-    if isinstance(mixer, Method) and mixer.label == "mass" and kept is None and mixer.importance is None:
+    if mixer.label == "mass" and kept is None and mixer.importance is None:
         raise ConfigError(f'{where}: label = "mass" needs importance = {{ name = ... }}')
+    if isinstance(mixer, VariMix):
+        if kept is not None and kept.needs_model:
+            raise ConfigError(
+                f"{where}.importance: VariMix asks what would change into the partner's class, and a classifier's maps "
+                "are kept for an image's own class; take a difference map or saliency"
+            )
+    elif own.get("name") == "difference":
+        raise ConfigError(f"{where}.{ONLY_VARIMIX}")
+    if own and kept is not None and not _is_kept(own):
+        raise ConfigError(
+            f"{where}.importance: the maps that the arm keeps guide all of its mixers, so this would be ignored; leave "
+            "it out, or give all the same table"
+        )
 
 
 def _within(mixer: Any) -> Iterator[Mixer]:
@@ -91,9 +131,28 @@ def _within(mixer: Any) -> Iterator[Mixer]:
             yield from _within(one)
 
 
+def _tables_within(table: Table, *, where: str) -> Iterator[tuple[Table, str]]:
+    """Yield the tables of the mixers that one chooses from or schedules, as `_within` does, and their places."""
+    listed = table.get("mixers")
+    inner = [(f"{where}.mixers[{i}]", one) for i, one in enumerate(listed if isinstance(listed, list) else [])]
+    for place, one in [*inner, (f"{where}.mixer", table.get("mixer"))]:
+        if named := _named(one):
+            yield named, place
+            yield from _tables_within(named, where=place)
+
+
+def _named(value: Any) -> Table:
+    """Return a table, of which a string is the name alone; an empty one for anything else."""
+    return value if isinstance(value, dict) else {"name": value} if isinstance(value, str) else {}
+
+
+def _is_learned(mixer: Mixer) -> bool:
+    return isinstance(mixer, tuple(LEARNED_MIXERS.values()))
+
+
 def asks_importance(mixer: Method) -> bool:
     """Whether anything about a mixer depends on importance maps."""
-    return mixer.is_guided or mixer.label == "mass" or mixer.pairing == "most_dissimilar"
+    return (mixer.is_guided and not _is_learned(mixer)) or mixer.label == "mass" or mixer.pairing == "most_dissimilar"
 
 
 def learning_keys(table: Table) -> Table:
@@ -244,13 +303,17 @@ def _without_kept_maps(table: Table) -> tuple[Table, list[Table]]:
     importance = plain.get("importance")
     if importance is not None:
         named = {"name": importance} if isinstance(importance, str) else check(importance, Table, where="importance")
-        if set(KEPT_KEYS) & set(named) or asks_for_model(named):
+        if _is_kept(named):
             del plain["importance"]
             found.append(named)
     for key, value in table.items():
-        inner = value if isinstance(value, list) else [value]
-        if key in {"mixer", "mixers"} and all(isinstance(one, dict) for one in inner):
+        inner = [_named(one) for one in (value if isinstance(value, list) else [value])]
+        if key in {"mixer", "mixers"} and all(inner):
             pairs = [_without_kept_maps(one) for one in inner]
             plain[key] = [one for one, _ in pairs] if isinstance(value, list) else pairs[0][0]
             found += [table for _, tables in pairs for table in tables]
     return plain, found
+
+
+def _is_kept(importance: Table) -> bool:
+    return bool(set(KEPT_KEYS) & set(importance)) or asks_for_model(importance)
