@@ -1,7 +1,10 @@
 """Mixing in the layout of the caller's batches."""
 
+from collections import OrderedDict, UserDict, defaultdict
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from tests.adapt.toys import Inside, LeftFromNext, Twice, coded
@@ -10,7 +13,7 @@ from torch import Tensor
 from raremix.adapt.sample import mix, mix_sample
 from raremix.core.errors import ConfigError, DataError
 from raremix.core.random import rng
-from raremix.mix import CutMix, MixUp
+from raremix.mix import CutMix, MixUp, VariMix
 
 
 class Named(NamedTuple):
@@ -88,3 +91,74 @@ def test_a_wrong_place_says_what_there_is() -> None:
         mix_sample(MixUp(), {"x": coded(2), "y": torch.eye(2)}, images="image", targets="y", rng=rng(0, "mix"))
     with pytest.raises(DataError, match="no 'image' in the batch"):
         mix_sample(MixUp(), (coded(2), torch.eye(2)), images="image", targets=1, rng=rng(0, "mix"))
+
+
+@pytest.mark.parametrize("places", [{"images": 0, "targets": -1}, {"images": -3, "targets": 2}])
+def test_positions_count_from_the_end_too(places: dict[str, int]) -> None:
+    """A position that was not found used to leave the labels as they were while the images were mixed."""
+    images, between, targets = mix_sample(
+        LeftFromNext(), (coded(3), "between", torch.eye(3)), **places, rng=rng(0, "mix")
+    )
+    assert between == "between"
+    torch.testing.assert_close(images.mean(dim=(2, 3)), targets)
+    assert targets[0].tolist() == [0.75, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("place", [2, -3, "y"])
+def test_positions_that_are_not_there_are_refused(place: int | str) -> None:
+    with pytest.raises(DataError, match="positions 0 to 1"):
+        mix_sample(MixUp(), (coded(2), torch.eye(2)), targets=place, rng=rng(0, "mix"))
+
+
+def test_keys_that_are_not_there_are_refused_and_not_made() -> None:
+    sample = defaultdict(lambda: torch.eye(2), x=coded(2))
+    with pytest.raises(DataError, match=r"\['x'\]"):
+        mix_sample(MixUp(), sample, images="x", targets="y", rng=rng(0, "mix"))
+    assert list(sample) == ["x"]
+
+
+def test_two_parts_in_one_place_are_refused() -> None:
+    with pytest.raises(ConfigError, match="one place"):
+        mix_sample(MixUp(), (coded(2), torch.eye(2)), images=0, targets=-2, rng=rng(0, "mix"))
+
+
+def test_a_batch_is_a_container() -> None:
+    with pytest.raises(DataError, match="got Tensor"):
+        mix_sample(MixUp(), coded(2), rng=rng(0, "mix"))
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict, MappingProxyType])
+def test_mappings_keep_their_kind(kind: type) -> None:
+    given = {"x": coded(2), "y": torch.eye(2), "name": ["a", "b"]}
+    sample = kind(given)
+    mixed = mix_sample(LeftFromNext(), sample, images="x", targets="y", rng=rng(0, "mix"))
+    assert type(mixed) is kind
+    assert list(mixed) == ["x", "y", "name"]
+    assert sample["x"] is given["x"]
+    assert not torch.equal(mixed["y"], given["y"])
+
+
+def test_a_defaultdict_keeps_its_default() -> None:
+    sample = defaultdict(list, x=coded(2), y=torch.eye(2))
+    mixed = mix_sample(LeftFromNext(), sample, images="x", targets="y", rng=rng(0, "mix"))
+    assert mixed["new"] == []
+    assert "new" not in sample
+
+
+def test_arrays_and_what_is_nested_follow_the_own_images() -> None:
+    """VariMix makes eight rows of four images."""
+    sample = {
+        "x": torch.rand(4, 3, 8, 8),
+        "y": torch.arange(4),
+        "row": np.arange(4),
+        "meta": {"age": torch.arange(4), "site": ["a", "b", "c", "d"]},
+        "pair": (np.arange(4), torch.arange(4)),
+        "version": np.array(3),
+    }
+    mixed = mix_sample(VariMix(num_classes=4), sample, images="x", targets="y", rng=rng(0, "mix"))
+    twice = [0, 1, 2, 3, 0, 1, 2, 3]
+    assert len(mixed["x"]) == 8
+    assert mixed["row"].tolist() == mixed["meta"]["age"].tolist() == twice
+    assert mixed["meta"]["site"] == list("abcdabcd")
+    assert [value.tolist() for value in mixed["pair"]] == [twice, twice]
+    assert mixed["version"] == 3

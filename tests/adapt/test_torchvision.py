@@ -1,7 +1,9 @@
 """In a v2.Compose: labels wherever they are, images in their types, masks and boxes that ride along."""
 
+from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.adapt.toys import LeftFromNext, Twice, coded
@@ -10,7 +12,7 @@ from torchvision.transforms import v2
 
 from raremix.adapt.torchvision import Mix
 from raremix.core.errors import ConfigError, DataError, TargetError
-from raremix.mix import CutMix, MixUp
+from raremix.mix import CutMix, MixUp, VariMix
 
 QUARTER = torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.75, 0.25], [0.25, 0.0, 0.75]])
 
@@ -117,6 +119,25 @@ def test_the_rest_follows_where_there_are_more_rows() -> None:
     assert ids.tolist() == [7, 7, 8, 8]
 
 
+def test_dictionaries_without_boxes_are_metadata() -> None:
+    sample = {"image": coded(4), "labels": torch.arange(4), "meta": [{"id": i} for i in range(4)]}
+    assert Mix(CutMix(num_classes=4))(sample)["meta"] == sample["meta"]
+    mixed = Mix(VariMix(num_classes=4))({**sample, "row": np.arange(4)})
+    assert len(mixed["image"]) == 8
+    assert [entry["id"] for entry in mixed["meta"]] == mixed["row"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_mappings_keep_their_kind() -> None:
+    sample = OrderedDict(image=coded(3), labels=torch.arange(3))
+    mixed = Mix(LeftFromNext(num_classes=3))(sample)
+    assert type(mixed) is OrderedDict
+    assert torch.equal(mixed["labels"], QUARTER)
+
+
+def test_without_labels_the_number_of_classes_does_not_matter() -> None:
+    assert Mix(LeftFromNext(num_classes=3), labels_getter=None)(coded(3)).shape == (3, 3, 8, 8)
+
+
 def test_the_same_seed_gives_the_same_mixes() -> None:
     first, again = (Mix(CutMix(num_classes=4)) for _ in range(2))
     images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
@@ -144,5 +165,7 @@ def test_what_cannot_be_mixed_is_refused() -> None:
     with pytest.raises(DataError, match="masks of single objects"):
         objects = {"boxes": boxes([0, 0, 1, 1]), "masks": tv_tensors.Mask(torch.ones(1, 8, 8))}
         Mix(mixer, labels_getter=None)(coded(1), [objects])
+    with pytest.raises(DataError, match="one entry of BoundingBoxes"):
+        Mix(mixer, labels_getter=None)(coded(1), [{"mask": tv_tensors.Mask(torch.ones(1, 8, 8))}])
     with pytest.raises(TargetError):
         Mix(MixUp())(images, labels)

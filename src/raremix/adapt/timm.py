@@ -1,6 +1,6 @@
 """timm: stand-ins for `timm.data.Mixup` and `timm.data.FastCollateMixup` that mix by any mixer of raremix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,8 @@ from timm.data import mixup as timm_mixup
 from timm.data.loader import fast_collate
 from torch import Tensor
 
-from raremix.adapt.sample import mix
-from raremix.adapt.streams import Streams
+from raremix.adapt.loop import Loop
+from raremix.adapt.sample import PoolBatch, mix
 from raremix.core.errors import ConfigError
 from raremix.core.protocols import Mixer, dense_targets
 from raremix.mix import CutMix, MixUp, OneOf
@@ -29,13 +29,18 @@ class Mixup:
             with `multi_label`.
         multi_label: whether an image may have several labels.
         seed: an integer >= 0; see `raremix.adapt.streams`.
+        steps: calls of the whole training, `epochs * len(loader)`, for a mixer that follows a schedule.
+        first_step: calls before the first one, of a training that is resumed.
+        pool: what partners are drawn from, batch by batch, without end: yields (images, targets), (images, targets,
+            is_synthetic) or `raremix.core.types.Batch`, as a DataLoader does; normalised if the batches are.
 
     Attributes:
         mixup_enabled: False switches mixing off, as timm's loop does from `--mixup-off-epoch` on; labels are still made
             dense, and smoothed.
 
     Raises:
-        ConfigError: if label_smoothing is out of range.
+        ConfigError: if label_smoothing is out of range, the mixer follows a schedule and steps is missing, or it needs
+            a pool and there is none.
 
     Example:
         >>> mixup_fn = Mixup(CutMix(num_classes=2))
@@ -47,21 +52,33 @@ class Mixup:
                 [0., 1.]])
     """
 
-    def __init__(self, mixer: Mixer, *, label_smoothing: float = 0.0, multi_label: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        mixer: Mixer,
+        *,
+        label_smoothing: float = 0.0,
+        multi_label: bool = False,
+        seed: int = 0,
+        steps: int | None = None,
+        first_step: int = 0,
+        pool: Iterable[PoolBatch] | None = None,
+    ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.mixer = mixer
         self.mixup_enabled = True
         self._smoothing, self._is_multilabel = label_smoothing, multi_label
-        self._streams = Streams(seed=seed)
+        self._loop = Loop(mixer, seed=seed, steps=steps, first_step=first_step, pool=pool)
 
     def __call__(
         self, x: Num[Tensor, "B C H W"], target: Shaped[Tensor, " B"] | Shaped[Tensor, "B K"]
     ) -> tuple[Num[Tensor, "R C H W"], Float[Tensor, "R K"]]:
         """Return mixed images and dense targets."""
         if not self.mixup_enabled:
+            self._loop.skip()
             return x, self._smoothed(dense_targets(target, num_classes=self.mixer.num_classes))
-        mixed = mix(self.mixer, x, target, rng=self._streams.next())
+        turn = self._loop.next()
+        mixed = mix(turn.mixer, x, target, rng=turn.rng, pool=turn.pool)
         return mixed.images, self._smoothed(mixed.targets)
 
     def _smoothed(self, targets: Float[Tensor, "R K"]) -> Float[Tensor, "R K"]:
@@ -76,7 +93,10 @@ class FastCollateMixup(timm_mixup.FastCollateMixup):
     on from epoch to epoch too. Arrays of the data set are only read.
 
     Args:
-        mixer, label_smoothing, multi_label, seed: as for `Mixup`.
+        mixer, label_smoothing, multi_label, seed, first_step: as for `Mixup`.
+        steps: as for `Mixup`. All workers count together, and make batches ahead: where a schedule starts and ends may
+            differ by a few batches from run to run.
+        pool: as for `Mixup`, of 8-bit images; each worker goes through it by itself.
 
     Example:
         >>> import numpy as np
@@ -86,10 +106,28 @@ class FastCollateMixup(timm_mixup.FastCollateMixup):
         (torch.uint8, torch.Size([3, 2]))
     """
 
-    def __init__(self, mixer: Mixer, *, label_smoothing: float = 0.0, multi_label: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        mixer: Mixer,
+        *,
+        label_smoothing: float = 0.0,
+        multi_label: bool = False,
+        seed: int = 0,
+        steps: int | None = None,
+        first_step: int = 0,
+        pool: Iterable[PoolBatch] | None = None,
+    ) -> None:
         self._is_enabled = torch.ones(1).share_memory_()
         super().__init__(label_smoothing=label_smoothing, multi_label=multi_label)
-        self._mixup = Mixup(mixer, label_smoothing=label_smoothing, multi_label=multi_label, seed=seed)
+        self._mixup = Mixup(
+            mixer,
+            label_smoothing=label_smoothing,
+            multi_label=multi_label,
+            seed=seed,
+            steps=steps,
+            first_step=first_step,
+            pool=pool,
+        )
 
     @property
     def mixup_enabled(self) -> bool:

@@ -1,6 +1,6 @@
 """torchvision: a transform of batches that stands in a `v2.Compose`, where `v2.MixUp` and `v2.CutMix` stand."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import convert_bounding_box_format
 
-from raremix.adapt.sample import as_floats, as_given, follow_own, mix, mix_masks, rebuilt
-from raremix.adapt.streams import Streams
+from raremix.adapt.loop import Loop
+from raremix.adapt.sample import PoolBatch, as_floats, as_given, follow_own, mix, mix_masks, rebuilt, rebuilt_mapping
 from raremix.core.errors import ConfigError, DataError
 from raremix.core.protocols import Mixer
 from raremix.core.types import Batch, MixPlan
@@ -33,17 +33,26 @@ class Mix(v2.Transform):
     * boxes are given as torchvision's detectors take them: a list with a dictionary for each image, which holds one
       `tv_tensors.BoundingBoxes`. A row then has the boxes of all its images, and "visible", the share of each that can
       be seen; tensors beside them that have an entry per box, such as their labels, are gathered likewise;
-    * all else stays with the own images.
+    * all else stays with the own images, a list with a dictionary for each image but without boxes too.
 
     Args:
         mixer: what mixes; with `num_classes` where labels are class numbers.
         labels_getter: returns the labels of a sample, one of its tensors. "default": the second part of the sample if
             it is a tensor, else what that part (or the sample) has under "labels", or the first key that contains
             "label". None: there are none, and images are mixed alone.
+        importance_getter: returns maps (B, m, h, w) of what matters in each image of a sample; None: the mixer draws
+            its own.
+        is_synthetic_getter: returns which images of a sample were generated, (B); None: none of them.
         seed: an integer >= 0; see `raremix.adapt.streams`.
+        steps: calls of the whole training, `epochs * len(loader)`, for a mixer that follows a schedule.
+        first_step: calls before the first one, of a training that is resumed.
+        pool: what partners are drawn from, batch by batch, without end: yields (images, targets), (images, targets,
+            is_synthetic) or `raremix.core.types.Batch`, as a DataLoader does. Further images, masks and boxes cannot
+            ride along with them.
 
     Raises:
-        ConfigError: if labels_getter is neither.
+        ConfigError: if labels_getter is neither, the mixer follows a schedule and steps is missing, or it needs a pool
+            and there is none.
 
     Example:
         >>> from raremix.mix import CutMix
@@ -54,13 +63,25 @@ class Mix(v2.Transform):
         ('Image', torch.Size([4, 2]))
     """
 
-    def __init__(self, mixer: Mixer, *, labels_getter: LabelsGetter | str | None = "default", seed: int = 0) -> None:
+    def __init__(
+        self,
+        mixer: Mixer,
+        *,
+        labels_getter: LabelsGetter | str | None = "default",
+        importance_getter: Callable[[Any], Tensor] | None = None,
+        is_synthetic_getter: Callable[[Any], Any] | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        first_step: int = 0,
+        pool: Iterable[PoolBatch] | None = None,
+    ) -> None:
         super().__init__()
         if labels_getter is not None and labels_getter != "default" and not callable(labels_getter):
             raise ConfigError(f'labels_getter must be "default", a function or None, got {labels_getter!r}')
         self.mixer = mixer
         self._labels_getter = labels_getter
-        self._streams = Streams(seed=seed)
+        self._importance_getter, self._is_synthetic_getter = importance_getter, is_synthetic_getter
+        self._loop = Loop(mixer, seed=seed, steps=steps, first_step=first_step, pool=pool)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the sample, mixed.
@@ -74,18 +95,34 @@ class Mix(v2.Transform):
         tensors = _tensors(sample)
         if labels is not None and not any(value is labels for value in tensors):
             raise DataError("labels_getter must return one of the sample's tensors itself, not a new one made from it")
-        images = _find_images(tensors, labels)
-        targets = torch.zeros(len(images), 1, device=images.device) if labels is None else _plain(labels)
-        mixed = mix(self.mixer, _plain(images), targets, rng=self._streams.next())
+        importance = None if self._importance_getter is None else self._importance_getter(sample)
+        is_synthetic = None if self._is_synthetic_getter is None else self._is_synthetic_getter(sample)
+        images = _find_images(tensors, labels, importance, is_synthetic)
+        no_labels = torch.zeros(len(images), self.mixer.num_classes or 1, device=images.device)
+        targets = no_labels if labels is None else _plain(labels)
+        turn = self._loop.next()
+        mixed = mix(
+            turn.mixer,
+            _plain(images),
+            targets,
+            rng=turn.rng,
+            pool=turn.pool,
+            importance=None if importance is None else _plain(importance),
+            is_synthetic=is_synthetic,
+        )
 
         def leaf(value: Any) -> Any:
             if value is images:
                 return _wrapped(mixed.images, images)
             if value is labels and labels is not None:
                 return mixed.targets
+            if value is importance:
+                return follow_own(value, mixed.plan, rows=len(images))
             if isinstance(value, tv_tensors.Image):
+                mixed.check_rides("further images")
                 return _wrapped(_mix_more(mixed.plan, _plain(value)), value)
             if isinstance(value, tv_tensors.Mask):
+                mixed.check_rides("masks")
                 return _wrapped(mix_masks(mixed.plan, _plain(value)), value)
             if isinstance(value, tv_tensors.TVTensor):
                 raise DataError(
@@ -95,6 +132,9 @@ class Mix(v2.Transform):
             return follow_own(value, mixed.plan, rows=len(images))
 
         def boxes(dictionaries: Sequence[Mapping[str, Any]]) -> Any:
+            if not _hold_tv_tensors(dictionaries):
+                return follow_own(dictionaries, mixed.plan, rows=len(images))
+            mixed.check_rides("boxes")
             return rebuilt(dictionaries, _mix_dictionaries(mixed.plan, dictionaries, size=tuple(images.shape[-2:])))
 
         return _mapped(sample, leaf, boxes)
@@ -132,9 +172,11 @@ def _tensors(sample: Any) -> list[Tensor]:
     return tensors
 
 
-def _find_images(tensors: list[Tensor], labels: Tensor | None) -> Tensor:
+def _find_images(tensors: list[Tensor], *others: Any) -> Tensor:
+    """Return the images among tensors of which some are known to be something else."""
     named = [value for value in tensors if isinstance(value, tv_tensors.Image)]
-    plain = [value for value in tensors if value is not labels and not isinstance(value, tv_tensors.TVTensor)]
+    plain = [value for value in tensors if not isinstance(value, tv_tensors.TVTensor)]
+    plain = [value for value in plain if not any(value is other for other in others)]
     found = next(iter(named or plain), None)
     if found is None or found.ndim != 4:
         shape = "none" if found is None else f"a tensor of shape {tuple(found.shape)}"
@@ -145,9 +187,9 @@ def _find_images(tensors: list[Tensor], labels: Tensor | None) -> Tensor:
 
 
 def _mapped(node: Any, leaf: Callable[[Any], Any], boxes: Callable[[Any], Any]) -> Any:
-    """Rebuild a nested sample with every leaf replaced, and every list of dictionaries with boxes."""
+    """Rebuild a nested sample with every leaf replaced, and every list of dictionaries as a whole."""
     if isinstance(node, Mapping):
-        return {key: _mapped(value, leaf, boxes) for key, value in node.items()}
+        return rebuilt_mapping(node, {key: _mapped(value, leaf, boxes) for key, value in node.items()})
     if isinstance(node, (list, tuple)):
         if node and all(isinstance(entry, Mapping) for entry in node):
             return boxes(node)
@@ -160,6 +202,11 @@ def _mix_more(plan: MixPlan, images: Tensor) -> Tensor:
     """Mix further images of the same sample."""
     batch = Batch(images=as_floats(images), targets=torch.zeros(len(images), 1, device=images.device))
     return as_given(plan.apply(batch).images, images)
+
+
+def _hold_tv_tensors(dictionaries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether dictionaries hold what has to be mixed; without it they are metadata."""
+    return any(isinstance(value, tv_tensors.TVTensor) for entry in dictionaries for value in entry.values())
 
 
 def _mix_dictionaries(
