@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 TOOLS  := .venv-audit
 COOL_DOWN ?= 7 days
 
-.PHONY: demo test slow lint docs bench lock audit-dependencies clean
+.PHONY: demo test slow lint docs gallery bench lock audit-dependencies clean
 
 demo: $(STAMP) ## run the main job on made-up images; ends with the path of a report
 	$(BIN)/raremix demo
@@ -25,6 +25,10 @@ lint: $(STAMP) ## linter, formatter, type checker, import contracts
 
 docs: $(STAMP) ## build the documentation into site/
 	$(BIN)/mkdocs build --quiet
+
+gallery: $(STAMP) ## draw what every mixer makes of phantoms into docs/gallery/
+	$(BIN)/raremix show mixes phantom --output docs/gallery
+	rm docs/gallery/gallery.html
 
 bench: $(STAMP) ## run the benchmarks; each prints a table and writes JSON into runs/benchmarks/
 	$(BIN)/python benchmarks/train_step.py

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from raremix.core.errors import ConfigError
-from raremix.mix import MIXERS
+from raremix.cli import app
+from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.mix import LEARNED_MIXERS, MIXERS
 from raremix.study.defaults import study_of
 from raremix.study.gallery import BATCH, SIDE, draw_gallery, draw_method
 from raremix.study.prepare import Prepared, prepare
@@ -23,17 +25,18 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySpec, Prepared
 def test_every_method_has_its_picture(shown: tuple[StudySpec, Prepared], tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
     found = draw_gallery(*shown, tmp_path, progress=lambda what, at, total: done.append((at, total)))
-    assert set(found) == set(MIXERS)
-    assert done[-1] == (len(MIXERS), len(MIXERS))
+    assert set(found) == {*MIXERS, *LEARNED_MIXERS}
+    assert done[-1] == (len(found), len(found))
     without = [name for name, said in found.items() if not said.endswith(".png")]
-    assert without == ["genmix"], "all but the one that needs synthetic images"
-    assert "synthetic" in found["genmix"]
+    assert without == ["automix"], "all but the one that needs a trained network"
+    assert "trained beside a classifier" in found["automix"]
     page, listing = (tmp_path / "gallery.html").read_text(), (tmp_path / "index.md").read_text()
-    for name in MIXERS:
+    assert page.count("real images stand in") == listing.count("real images stand in") == 1, "for genmix's partners"
+    for name in found:
         assert name in page
         assert name in listing
     assert "src='http" not in page
-    assert page.count("data:image/png;base64,") == len(MIXERS) - 1
+    assert page.count("data:image/png;base64,") == len(MIXERS)
 
 
 def test_a_row_shows_own_partner_mask_and_result(shown: tuple[StudySpec, Prepared]) -> None:
@@ -54,9 +57,45 @@ def test_guided_methods_show_their_maps(shown: tuple[StudySpec, Prepared]) -> No
     assert BATCH >= 1
 
 
-def test_a_method_without_images_says_what_it_needs(shown: tuple[StudySpec, Prepared]) -> None:
-    with pytest.raises(ConfigError, match="synthetic"):
-        draw_method(*shown, "genmix", pairs=1, seed=0)
+def test_transmix_shows_the_map_of_the_mixed_image(shown: tuple[StudySpec, Prepared]) -> None:
+    """It looks at nothing else."""
+    guided, plain = (draw_method(*shown, name, pairs=1, seed=0) for name in ("transmix", "cutmix"))
+    assert guided.shape[1] == plain.shape[1] + SIDE + 6
+
+
+def test_other_images_stand_in_for_synthetic_ones(shown: tuple[StudySpec, Prepared], tmp_path: Path) -> None:
+    draw_gallery(*shown, tmp_path, names=("genmix", "mixup"), pairs=1, made_by="raremix show mixes mine/")
+    listing = (tmp_path / "index.md").read_text()
+    assert listing.index("## genmix") < listing.index("stand in") < listing.index("## mixup")
+    assert "Made by `raremix show mixes mine/`" in listing
+
+
+def test_what_cannot_be_drawn_says_why(shown: tuple[StudySpec, Prepared], tmp_path: Path) -> None:
+    found = draw_gallery(*shown, tmp_path, names=("automix", "one_of"))
+    assert found["automix"].startswith("not shown: automix draws its masks by a network")
+    assert "made of other mixers" in found["one_of"]
+    with pytest.raises(ConfigError, match="trained beside a classifier"):
+        draw_method(*shown, "automix", pairs=1, seed=0)
+    with pytest.raises(UnknownNameError, match="automix"):
+        draw_gallery(*shown, tmp_path, names=("automixx",))
+
+
+def test_the_command_knows_every_mixer(tmp_path: Path) -> None:
+    """Those too that it cannot draw: it then says why."""
+    asked = ["show", "mixes", "phantom", "--dry-run", "-o", str(tmp_path)]
+    for name in ("genmix", "automix", "one_of"):
+        assert CliRunner().invoke(app, [*asked, "-m", name]).exit_code == 0
+    unknown = CliRunner().invoke(app, [*asked, "-m", "automixx"])
+    assert isinstance(unknown.exception, UnknownNameError)
+
+
+def test_the_page_names_the_command_that_made_it(tmp_path: Path) -> None:
+    settings = ["--set", "data.images=150", "--set", "data.classes=3", "--pairs", "1"]
+    places = ["--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "out")]
+    asked = ["show", "mixes", "phantom", "-m", "mixup", *settings, *places]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    said = "raremix show mixes phantom --method mixup --set data.images=150 --set data.classes=3 --pairs 1 --output "
+    assert f"Made by `{said}{tmp_path / 'out'}`" in (tmp_path / "out" / "index.md").read_text()
 
 
 def test_pictures_can_be_opened(shown: tuple[StudySpec, Prepared], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """raremix show: pictures of what methods do to one's own images."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -51,24 +52,36 @@ def mixes(
     raremix show mixes labels.csv --label diagnosis -m cutmix -m saliencymix
     raremix show mixes phantom --set data.modality=chest_xray
     """
-    from raremix.core.registry import look_up
-    from raremix.mix import MIXERS
+    from raremix.mix import LEARNED_MIXERS, MIXERS
     from raremix.study.defaults import study_of
-    from raremix.study.gallery import draw_gallery
+    from raremix.study.gallery import check_names, draw_gallery
     from raremix.study.prepare import cache_of, prepare
 
     names = tuple(method or ())
-    for name in names:
-        look_up(MIXERS, name, kind="mixer")
+    check_names(names)
     spec = study_of(place, settings=[*columns(label, group), *(settings or [])])
     if dry_run:
-        words = f"would draw {len(names) or len(MIXERS)} mixers on {place} into {output}"
-        print_json({"output": str(output), "mixers": names or tuple(MIXERS)}) if as_json else out.print(escape(words))
+        wanted = names or (*MIXERS, *LEARNED_MIXERS)
+        words = f"would draw {len(wanted)} mixers on {place} into {output}"
+        print_json({"output": str(output), "mixers": wanted}) if as_json else out.print(escape(words))
         return
+    options = {"--method": names, "--set": settings or (), "--label": label or (), "--group": group or ()}
+    options |= {"--pairs": (pairs,) if pairs != 3 else (), "--seed": (seed,) if seed else ()}
+    made_by = ["raremix", "show", "mixes", place]
+    for option, values in options.items():
+        for value in (values,) if isinstance(values, str) else values:
+            made_by += [option, str(value)]
     with progress_bars(quiet=as_json) as bars:
         prepared = prepare(spec, cache=cache_of(spec.data, cache), progress=bars("Reading images"))
         found = draw_gallery(
-            spec, prepared, output, names=names, pairs=pairs, seed=seed, progress=bars("Drawing mixers")
+            spec,
+            prepared,
+            output,
+            names=names,
+            pairs=pairs,
+            seed=seed,
+            made_by=shlex.join([*made_by, "--output", str(output)]),
+            progress=bars("Drawing mixers"),
         )
     if as_json:
         print_json({"gallery": str(output / "gallery.html"), "mixers": found})
