@@ -1,6 +1,6 @@
 """Time importance maps beside OpenCV's and OpenMixup's, in one process, taking turns.
 
-    python benchmarks/importance.py [--json FILE]
+    python benchmarks/importance.py [--json FILE] [--device cuda]
 
 OpenCV, which raremix does not depend on, lives in a virtual environment of its own that the first run makes in --cache,
 on top of the packages that are installed here. Every contestant is called in turn, and again, so that whatever else the
@@ -9,16 +9,20 @@ machine does hits all alike; the best and the median of its turns are reported, 
 OpenCV is given 8-bit images, one by one, which are converted beforehand; it has no batches, and uses one thread for
 these maps. OpenMixup did not install beside this torch: its spectral residual is written down here after its published
 formula (grey, 128 pixels, 3 x 3 mean with repeated borders, Gaussian of 7 pixels, resized back).
+
+With --device cuda all but OpenCV's maps are made on the GPU, of batches that lie there, and the clock is read when it
+has done its work.
 """
 
 import argparse
 import importlib.metadata
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from peer_environment import CACHE, NUMBERS, go_on_in, machine, timed
+from peer_environment import CACHE, NUMBERS, go_on_in, machine
 
 PEERS = ["opencv-contrib-python-headless==5.0.0.93"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -32,9 +36,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; OpenCV uses one for these maps")
     parser.add_argument("--turns", type=int, default=15, help="turns of each contestant")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
+    parser.add_argument("--device", default="cpu", help="where maps are made: cpu, cuda; OpenCV uses the CPU")
     options = parser.parse_args()
     go_on_in(options.cache / "importance", peers=PEERS)
-    report(measure(threads=options.threads, turns=options.turns), options.json)
+    report(measure(threads=options.threads, turns=options.turns, device=options.device), options.json)
 
 
 def pictures(shape: tuple[int, int, int, int]) -> Any:
@@ -50,14 +55,14 @@ def pictures(shape: tuple[int, int, int, int]) -> Any:
     return (images * 255).round().byte()
 
 
-def contestants(images: Any) -> dict[str, dict[str, Callable[[], Any]]]:
+def contestants(images: Any, *, device: str) -> dict[str, dict[str, Callable[[], Any]]]:
     """Return what is timed: by map, by name, a call that makes the maps of one batch."""
     import cv2
     import torch
 
     from raremix.explain import FineGrained, SpectralResidual
 
-    floats, targets = images / 255, torch.zeros(len(images), 1)
+    floats, targets = (images / 255).to(device), torch.zeros(len(images), 1, device=device)
     arrays = list(images.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
     fine = cv2.saliency.StaticSaliencyFineGrained_create()
     spectral = cv2.saliency.StaticSaliencySpectralResidual_create()
@@ -105,12 +110,12 @@ def agreement(calls: dict[str, Callable[[], Any]]) -> float:
     """Return the smallest correlation of our fine-grained maps with OpenCV's, image by image."""
     import numpy as np
 
-    ours = calls["raremix, OpenCV's windows"]()[:, 0].numpy()
+    ours = calls["raremix, OpenCV's windows"]()[:, 0].cpu().numpy()
     pairs = zip(ours, calls["OpenCV"](), strict=True)
     return float(min(np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs))
 
 
-def measure(*, threads: int, turns: int) -> dict[str, Any]:
+def measure(*, threads: int, turns: int, device: str) -> dict[str, Any]:
     """Time all contestants on all shapes, and note what they ran on."""
     import torch
 
@@ -118,7 +123,7 @@ def measure(*, threads: int, turns: int) -> dict[str, Any]:
     rows, correlation = [], {}
     for shape in SHAPES:
         batch = "x".join(map(str, shape))
-        methods = contestants(pictures(shape))
+        methods = contestants(pictures(shape), device=device)
         correlation[batch] = agreement(methods["fine_grained"])
         for method, calls in methods.items():
             seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -126,7 +131,7 @@ def measure(*, threads: int, turns: int) -> dict[str, Any]:
                 call()
             for _ in range(turns):
                 for name, call in calls.items():
-                    seconds[name].append(timed(call))
+                    seconds[name].append(taken(call, device=device))
             peer = seconds[PEER[method]]
             rows += [
                 {
@@ -145,10 +150,35 @@ def measure(*, threads: int, turns: int) -> dict[str, Any]:
     return {
         "rows": rows,
         "correlation": correlation,
-        "machine": machine(threads=threads),
+        "machine": machine(threads=threads) | {"device": device_name(device)},
         "versions": versions,
         "turns": turns,
     }
+
+
+def wait(device: str) -> None:
+    """Wait for what a GPU still has to do."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def taken(call: Callable[[], object], times: int = 1, *, device: str) -> float:
+    """Return the mean seconds of a few calls, and of what they leave to the device."""
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    wait(device)
+    return (time.perf_counter() - start) / times
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def report(result: dict[str, Any], path: Path) -> None:

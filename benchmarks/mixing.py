@@ -1,6 +1,6 @@
 """Time MixUp and CutMix beside torchvision, timm, kornia and MONAI, in one process, taking turns.
 
-    python benchmarks/mixing.py [--json FILE]
+    python benchmarks/mixing.py [--json FILE] [--device cuda]
 
 The peers that raremix does not depend on live in a virtual environment of their own, which the first run makes in
 --cache on top of the packages that are installed here. Every contestant is called in turn, and again, so that whatever
@@ -8,16 +8,20 @@ else the machine does hits all alike; the best and the median of its turns are r
 
 Targets are class numbers (MONAI: one-hot rows; its MixUp takes none). timm mixes into the batch that it is given; the
 others leave it alone. raremix, kornia and timm's "elem" draw a weight per image, the others one per batch.
+
+With --device cuda all are given batches that lie on the GPU, and the clock is read when it has done its work. A peer
+that cannot mix there is left out, and named.
 """
 
 import argparse
 import importlib.metadata
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from peer_environment import CACHE, NUMBERS, go_on_in, machine, timed
+from peer_environment import CACHE, NUMBERS, go_on_in, machine
 
 PEERS = ["kornia==0.9.0", "monai==1.6.1"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -32,12 +36,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=40, help="turns of each contestant")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
+    parser.add_argument("--device", default="cpu", help="where it is mixed: cpu, cuda")
     options = parser.parse_args()
     go_on_in(options.cache / "mixing", peers=PEERS)
-    report(measure(threads=options.threads, turns=options.turns), options.json)
+    report(measure(threads=options.threads, turns=options.turns, device=options.device), options.json)
 
 
-def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callable[[], object]]]:
+def contestants(shape: tuple[int, int, int, int], *, device: str) -> dict[str, dict[str, Callable[[], object]]]:
     """Return what is timed: by method, by name, a call on one batch with class numbers as targets."""
     import kornia.augmentation
     import monai.transforms
@@ -49,10 +54,10 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
     from raremix.mix import CutMix, MixUp
 
     generator = torch.Generator().manual_seed(0)
-    images, others = (torch.rand(shape, generator=generator) for _ in range(2))
+    images, others = (torch.rand(shape, generator=generator).to(device) for _ in range(2))
     into, timms, kornias = torch.empty_like(images), images.clone(), images.clone()
     rows = shape[0]
-    targets = torch.randint(CLASSES, (rows,), generator=generator)
+    targets = torch.randint(CLASSES, (rows,), generator=generator).to(device)
     one_hot = torch.nn.functional.one_hot(targets, CLASSES).float()
 
     def timm_mixer(mode: str, **alphas: float) -> Callable[[], object]:
@@ -92,19 +97,35 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
     }
 
 
-def measure(*, threads: int, turns: int) -> dict[str, object]:
+def able(calls: dict[str, Callable[[], object]], *, device: str) -> dict[str, Callable[[], object]]:
+    """Return the calls that run on a device."""
+    found = {}
+    for name, call in calls.items():
+        try:
+            taken(call, device=device)
+        except (RuntimeError, TypeError) as error:
+            if device == "cpu":
+                raise
+            print(f"{name} does not run on {device}: {error}")
+        else:
+            found[name] = call
+    return found
+
+
+def measure(*, threads: int, turns: int, device: str) -> dict[str, object]:
     """Time all contestants on all shapes, and note what they ran on."""
     import torch
 
     torch.set_num_threads(threads)
     rows = []
     for shape in SHAPES:
-        for method, calls in contestants(shape).items():
+        for method, given in contestants(shape, device=device).items():
+            calls = able(given, device=device)
             seconds: dict[str, list[float]] = {name: [] for name in calls}
-            times = {name: max(1, int(TURN_SECONDS / timed(call, 3))) for name, call in calls.items()}
+            times = {name: max(1, int(TURN_SECONDS / taken(call, 3, device=device))) for name, call in calls.items()}
             for _ in range(turns):
                 for name, call in calls.items():
-                    seconds[name].append(timed(call, times[name]))
+                    seconds[name].append(taken(call, times[name], device=device))
             best = {name: min(turn) for name, turn in seconds.items()}
             rows += [
                 {
@@ -121,7 +142,37 @@ def measure(*, threads: int, turns: int) -> dict[str, object]:
     versions = {
         name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "kornia", "monai", "numpy")
     }
-    return {"rows": rows, "machine": machine(threads=threads), "versions": versions, "turns": turns}
+    return {
+        "rows": rows,
+        "machine": machine(threads=threads) | {"device": device_name(device)},
+        "versions": versions,
+        "turns": turns,
+    }
+
+
+def wait(device: str) -> None:
+    """Wait for what a GPU still has to do."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def taken(call: Callable[[], object], times: int = 1, *, device: str) -> float:
+    """Return the mean seconds of a few calls, and of what they leave to the device."""
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    wait(device)
+    return (time.perf_counter() - start) / times
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def report(result: dict[str, object], path: Path) -> None:

@@ -1,11 +1,12 @@
 """Time FMix, GridMix, ResizeMix and SmoothMix beside OpenMixup's, in one process, taking turns.
 
-    python benchmarks/mixing_masks.py [--json FILE]
+    python benchmarks/mixing_masks.py [--json FILE] [--device cuda]
 
 OpenMixup 0.2.9 comes from the package registry, into a virtual environment of its own, which the first run makes in
 --cache on top of the packages that are installed here. The package as a whole needs mmcv-full 1.x, which was built for
 older versions of torch; its functions for mixing do not, so the four files are loaded by themselves. They move their
-masks to a GPU by `.cuda()` wherever the images lie: in this process that call returns the tensor as it is.
+masks to a GPU by `.cuda()` wherever the images lie: on a CPU that call is made to return the tensor as it is. With
+--device cuda it is left as it is, batches lie on the GPU, and the clock is read when it has done its work.
 
 Every contestant is called in turn, and again, so that whatever else the machine does hits all alike; the best and the
 median of its turns are reported, also over OpenMixup's. Targets are one-hot rows. OpenMixup draws one mask (or scale
@@ -17,14 +18,14 @@ configurations.
 
 import argparse
 import importlib.metadata
-import importlib.util
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 from openmixup_files import openmixup
-from peer_environment import CACHE, NUMBERS, go_on_in, machine, timed
+from peer_environment import CACHE, NUMBERS, go_on_in, machine
 
 PEERS = ["openmixup==0.2.9"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -42,12 +43,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--turns", type=int, default=30, help="turns of each contestant")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers live")
+    parser.add_argument("--device", default="cpu", help="where it is mixed: cpu, cuda")
     options = parser.parse_args()
     go_on_in(options.cache / "openmixup", peers=(), alone=PEERS)
-    report(measure(threads=options.threads, turns=options.turns), options.json)
+    report(measure(threads=options.threads, turns=options.turns, device=options.device), options.json)
 
 
-def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callable[[], object]]]:
+def contestants(shape: tuple[int, int, int, int], *, device: str) -> dict[str, dict[str, Callable[[], object]]]:
     """Return what is timed: by method, by name, a call on one batch with one-hot rows as targets."""
     import torch
 
@@ -55,9 +57,10 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
     from raremix.mix import MIXERS
 
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(shape, generator=generator)
+    images = torch.rand(shape, generator=generator).to(device)
     theirs = images.clone()
-    targets = torch.nn.functional.one_hot(torch.randint(CLASSES, (shape[0],), generator=generator), CLASSES).float()
+    classes = torch.randint(CLASSES, (shape[0],), generator=generator)
+    targets = torch.nn.functional.one_hot(classes, CLASSES).float().to(device)
     settings: dict[str, dict[str, object]] = {
         "fmix": {"size": shape[2:]},
         "gridmix": {
@@ -73,25 +76,25 @@ def contestants(shape: tuple[int, int, int, int]) -> dict[str, dict[str, Callabl
         return lambda: mixer(images, targets, rng=stream)
 
     def openmixups(name: str) -> Callable[[], object]:
-        mix, chosen = openmixup(name), settings.get(name, {})
+        mix, chosen = openmixup(name, is_patched=device == "cpu"), settings.get(name, {})
         return lambda: mix(theirs, targets, **chosen)
 
     return {name: {"raremix": ours(name), "OpenMixup": openmixups(name)} for name in METHODS}
 
 
-def measure(*, threads: int, turns: int) -> dict[str, object]:
+def measure(*, threads: int, turns: int, device: str) -> dict[str, object]:
     """Time all contestants on all shapes, and note what they ran on."""
     import torch
 
     torch.set_num_threads(threads)
     rows = []
     for shape in SHAPES:
-        for method, calls in contestants(shape).items():
+        for method, calls in contestants(shape, device=device).items():
             seconds: dict[str, list[float]] = {name: [] for name in calls}
-            times = {name: max(1, int(TURN_SECONDS / timed(call, 3))) for name, call in calls.items()}
+            times = {name: max(1, int(TURN_SECONDS / taken(call, 3, device=device))) for name, call in calls.items()}
             for _ in range(turns):
                 for name, call in calls.items():
-                    seconds[name].append(timed(call, times[name]))
+                    seconds[name].append(taken(call, times[name], device=device))
             best = {name: min(turn) for name, turn in seconds.items()}
             rows += [
                 {
@@ -106,7 +109,37 @@ def measure(*, threads: int, turns: int) -> dict[str, object]:
                 for name in calls
             ]
     versions = {name: importlib.metadata.version(name) for name in ("torch", "openmixup", "numpy", "scipy")}
-    return {"rows": rows, "machine": machine(threads=threads), "versions": versions, "turns": turns}
+    return {
+        "rows": rows,
+        "machine": machine(threads=threads) | {"device": device_name(device)},
+        "versions": versions,
+        "turns": turns,
+    }
+
+
+def wait(device: str) -> None:
+    """Wait for what a GPU still has to do."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def taken(call: Callable[[], object], times: int = 1, *, device: str) -> float:
+    """Return the mean seconds of a few calls, and of what they leave to the device."""
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    wait(device)
+    return (time.perf_counter() - start) / times
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def report(result: dict[str, object], path: Path) -> None:
