@@ -56,7 +56,7 @@ def main() -> None:
         record = read_record(folder / "record.json")
         if not record.study.is_complete:
             raise SystemExit(f"{folder} is incomplete: run the study again")
-        sections[record.study.name] = section(record)
+        sections = beside_kin(sections, record.study.name, section(record))
         files.write_text(HERE / "results" / f"{record.study.name}.csv", comparisons(record))
     after = HERE / f"discussion_{options.page}.md"
     parts = [INTRODUCTION.format(title=PAGES[options.page]), *sections.values()]
@@ -70,6 +70,15 @@ def sections_of(page: str) -> dict[str, str]:
         if told := re.search(r"^Study file: `studies/(\w+)\.toml`", part, flags=re.MULTILINE):
             found[told[1]] = part.rstrip("\n") + "\n"
     return found
+
+
+def beside_kin(sections: dict[str, str], name: str, text: str) -> dict[str, str]:
+    """Put a study's section where it was, or after the last one whose name begins with the same word, or at the end."""
+    names = list(sections)
+    if name not in sections:
+        kin = [place for place, other in enumerate(names) if other.partition("_")[0] == name.partition("_")[0]]
+        names.insert(kin[-1] + 1 if kin else len(names), name)
+    return {other: text if other == name else sections[other] for other in names}
 
 
 def section(record: Record) -> str:
