@@ -97,6 +97,8 @@ def section(record: Record) -> str:
         facts.append(f"thinned in training: {data.thinned}")
     if record.decidable is not None and record.decidable.difference is not None:
         facts.append(f"this test set decides differences of about {100 * record.decidable.difference:.1f} points")
+    notes = {found.note for arm in record.arms if (found := record.primary_comparison(arm.name)) and found.note}
+    facts += [f"differences are the {note}" for note in sorted(notes)]
     first = study.primary_metric
     columns = [first, *(name for name in SHOWN if name != first)]
     lines = [f"## {study.title}", "", "; ".join(facts) + ".", ""]
