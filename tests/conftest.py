@@ -26,9 +26,8 @@ def shared_data() -> Path:
 def no_fsync_in_module() -> Iterator[None]:
     """No fsync in a file of tests that ask what is written, not whether it lasts, nor in what its fixtures make."""
     # Imported here: the package must not be decorated before the generator above is in place.
-    from tests.core.faults import CountingDisk
-
     from raremix.core import files
+    from tests.core.faults import CountingDisk
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "DISK", CountingDisk())
@@ -38,9 +37,8 @@ def no_fsync_in_module() -> Iterator[None]:
 @pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for one test."""
-    from tests.core.faults import CountingDisk
-
     from raremix.core import files
+    from tests.core.faults import CountingDisk
 
     monkeypatch.setattr(files, "DISK", CountingDisk())
 

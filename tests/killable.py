@@ -14,9 +14,8 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from tests.train.toys import SPEC, Toy
-
 from raremix.study import parse_study, run_study
+from tests.train.toys import SPEC, Toy
 
 
 def child(request: dict[str, object]) -> None:
