@@ -202,7 +202,7 @@ def _steps(f: Fingerprint, shape: Shape, rules: Rules, left_out: dict[str, str])
     often, limit = repeats(f, shape), rules["R7"]["repeats"]
     what = f"{shape.steps} steps for every arm, {shape.steps * shape.batch_size / max(train, 1):.0f} epochs; "
     what += f"balanced sampling would show each rare image {often:.0f} times"
-    what += f", more than {limit}: rebalancing is deferred" if often > limit else ""
+    what += f", more than {limit}: one arm defers rebalancing" if often > limit else ""
     is_short = shape.steps * shape.batch_size < train
     what += "; NOT EVERY IMAGE IS SHOWN ONCE, so that this is a rehearsal and no result" if is_short else ""
     return what, {"train.steps": shape.steps}, is_short

@@ -144,7 +144,7 @@ def make_plan(
     shape = shape_of(f, rules)
     shape = replace(shape, arms=asked_arms(f, shape, rules))
     shape, cuts = fit_to_limit(f, shape, rules, minutes=minutes, arms=lambda shape: asked_arms(f, shape, rules))
-    reasons = {arm.name: _too_often(arm, f, shape, rules, against) for arm in rules.arms}
+    reasons = {arm.name: _all_against(arm, f, shape, rules, against) for arm in rules.arms}
     left_out = {name: one.text for name, one in reasons.items() if one is not None and one.is_asked}
     left_out = {name: text for name, text in left_out.items() if not rules.arm(name).is_offered}
     decisions = decide_all(f, shape, rules, left_out=left_out)
@@ -193,7 +193,7 @@ def asked_arms(f: Fingerprint, shape: Shape, rules: Rules) -> tuple[str, ...]:
     known = registered(f)
     against = {arm.name: speaks_against(arm, f, rules, known=known) for arm in rules.arms}
     return tuple(
-        arm.name for arm in rules.arms if not arm.is_offered and _too_often(arm, f, shape, rules, against) is None
+        arm.name for arm in rules.arms if not arm.is_offered and _all_against(arm, f, shape, rules, against) is None
     )
 
 
@@ -320,7 +320,7 @@ def _with_plain_loss(table: Table, plain: str) -> Table:
     return {**changed, "name": plain} if table.get("name") == "auto" else changed
 
 
-def _too_often(
+def _all_against(
     arm: ArmRule, f: Fingerprint, shape: Shape, rules: Rules, against: Mapping[str, Against | None]
 ) -> Against | None:
     """Return what speaks against an arm, its number of repeats and its stand-in included."""
@@ -328,10 +328,7 @@ def _too_often(
         return against[arm.name]
     if arm.until is not None and against[arm.until] is None:
         return Against(f"{arm.until} is there", False)
-    often = repeats(f, shape)
-    if often > rules.threshold(arm.repeats_to, float("inf")):
-        return Against(f"it would show each rare image {often:.0f} times", True)
-    if often <= rules.threshold(arm.repeats_above, -1.0):
+    if repeats(f, shape) <= rules.threshold(arm.repeats_above, -1.0):
         return Against("no rare image repeats too often", False)
     return None
 
@@ -349,7 +346,7 @@ def _offered(
             generator=arm.generator,
         )
         for arm in rules.arms
-        if arm.is_offered and _too_often(arm, f, shape, rules, against) is None
+        if arm.is_offered and _all_against(arm, f, shape, rules, against) is None
     )
 
 

@@ -63,7 +63,7 @@ class ArmRule:
         needs: what must be registered, as "registry:name".
         until: an arm that it stands in for.
         ratio_from: threshold ("R8.mild") from which imbalance ratio on.
-        repeats_to, repeats_above: threshold on how often a rare image repeats under balanced sampling.
+        repeats_above: threshold on how often a rare image repeats under balanced sampling.
         images_above: threshold on the number of images.
         with_weights: only where pretrained weights are at hand.
         tasks: for which tasks; empty means all.
@@ -81,7 +81,6 @@ class ArmRule:
     needs: tuple[str, ...] = ()
     until: str | None = None
     ratio_from: str | None = None
-    repeats_to: str | None = None
     repeats_above: str | None = None
     images_above: str | None = None
     with_weights: bool = False
@@ -177,7 +176,7 @@ def read_rules() -> Rules:
         found.cite(rule.sources)
     for arm in found.arms:
         found.cite((*found[arm.rule].sources, *arm.sources))
-        for place in (arm.ratio_from, arm.repeats_to, arm.repeats_above, arm.images_above, arm.rarest_from):
+        for place in (arm.ratio_from, arm.repeats_above, arm.images_above, arm.rarest_from):
             found.threshold(place, 0.0)
         if arm.until is not None and arm.until not in names:
             raise UnknownNameError("arm", arm.until, names)
@@ -221,7 +220,6 @@ def _when(arm: ArmRule, rules: Rules) -> str:
             (arm.ratio_from, "imbalance from {}"),
             (arm.images_above, "more than {} images"),
             (arm.rarest_from, "rarest class from {} training images"),
-            (arm.repeats_to, "a rare image repeats at most {} times"),
             (arm.repeats_above, "a rare image repeats more than {} times"),
         )
         if place is not None
