@@ -18,7 +18,6 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -31,6 +30,7 @@ from peer_environment import NUMBERS, machine
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+from turns import clock
 
 from raremix.core import files
 from raremix.generate import Diffusion, PixelDrawer, load_generator
@@ -121,7 +121,7 @@ def our_steps(spec: Any, prepared: Any, folder: Path) -> list[float]:
     networks = spec.table.method.networks(form, seed=0)
     moments: list[float] = []
     fabric = make_fabric(spec.table.train)
-    now = clock(fabric.device)
+    now = clock(fabric.device, processor_time=True)
     fit(
         spec.table.method.training(networks, form, seed=0),
         make_feed(spec, prepared, ids),
@@ -153,7 +153,7 @@ def bare_steps(spec: Any, prepared: Any) -> list[float]:
     given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
     images = form.enter(given.images).to(device, memory_format=torch.channels_last)
     classes = given.targets.argmax(dim=1).to(device)
-    bf16, seconds, now = resolve_precision(spec.table.train) == "bf16", [], clock(device)
+    bf16, seconds, now = resolve_precision(spec.table.train) == "bf16", [], clock(device, processor_time=True)
     for _ in range(spec.table.train.steps):
         started = now()
         noise = torch.randn_like(images)
@@ -171,18 +171,6 @@ def bare_steps(spec: Any, prepared: Any) -> list[float]:
     return seconds[2:]
 
 
-def clock(device: torch.device) -> Callable[[], float]:
-    """Return a clock that has waited for the device."""
-    if device.type == "cpu":
-        return time.process_time
-
-    def waited() -> float:
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return waited
-
-
 # An image
 
 
@@ -191,7 +179,7 @@ def drawing(options: argparse.Namespace) -> list[dict[str, Any]]:
     drawer, card = load_generator(options.generator)
     assert isinstance(drawer, PixelDrawer)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    label, now = card.classes.index(options.label), clock(device)
+    label, now = card.classes.index(options.label), clock(device, processor_time=True)
     prepared = prepare(study_of(options.data, settings=settings_of(card)), cache=options.cache)
     held = np.concatenate([prepared.manifest.rows("validation"), prepared.manifest.rows("test")])
     mine = held[prepared.manifest.targets(held)[:, label] > 0.5]

@@ -15,7 +15,6 @@ It runs here on maps that are there already, without the blur; ours on those at 
 import argparse
 import importlib.metadata
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from peer_environment import NUMBERS, machine
 from torch import Tensor
+from turns import clock, device_name, take_turns
 
 from raremix.core.random import rng
 from raremix.core.types import Batch
@@ -47,11 +47,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     batch = make_batch(device)
-    mixing = take_turns(mixers(batch), turns=options.turns, device=device)
-    step = take_turns({"step": resnet_step(batch)}, turns=max(3, options.turns // 5), device=device)["step"]
-    pairing = take_turns(pairings(batch), turns=max(3, options.turns // 5), device=device)
+    now, few = clock(device), max(3, options.turns // 5)
+    mixing = summed_up(take_turns(mixers(batch), turns=options.turns, now=now))
+    step = summed_up(take_turns({"step": resnet_step(batch)}, turns=few, now=now))["step"]
+    pairing = summed_up(take_turns(pairings(batch), turns=few, now=now))
     ran_on = machine(threads=options.threads) | {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "device": device_name(device),
         "turns": options.turns,
         "precision": precision(device),
     }
@@ -160,27 +161,9 @@ def cycle_of_distant(maps: Tensor) -> np.ndarray:
     return partner
 
 
-def take_turns(
-    calls: dict[str, Callable[[], object]], *, turns: int, device: torch.device
-) -> dict[str, dict[str, float]]:
-    """Call each in turn, and again; return the best and the median seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(turns):
-        for name, call in calls.items():
-            wait(device)
-            start = time.perf_counter()
-            call()
-            wait(device)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: {"best": min(taken), "median": median(taken)} for name, taken in seconds.items()}
-
-
-def wait(device: torch.device) -> None:
-    """Wait for what a GPU still has to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def summed_up(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Return the best and the median seconds of each."""
+    return {name: {"best": min(turns), "median": median(turns)} for name, turns in seconds.items()}
 
 
 def scaled(seconds: dict[str, float]) -> dict[str, float]:

@@ -16,13 +16,13 @@ has done its work.
 
 import argparse
 import importlib.metadata
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from peer_environment import CACHE, NUMBERS, go_on_in, machine
+from turns import clock, device_name, take_turns
 
 PEERS = ["opencv-contrib-python-headless==5.0.0.93"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -126,12 +126,7 @@ def measure(*, threads: int, turns: int, device: str) -> dict[str, Any]:
         methods = contestants(pictures(shape), device=device)
         correlation[batch] = agreement(methods["fine_grained"])
         for method, calls in methods.items():
-            seconds: dict[str, list[float]] = {name: [] for name in calls}
-            for call in calls.values():
-                call()
-            for _ in range(turns):
-                for name, call in calls.items():
-                    seconds[name].append(taken(call, device=device))
+            seconds = take_turns(calls, turns=turns, now=clock(device))
             peer = seconds[PEER[method]]
             rows += [
                 {
@@ -154,31 +149,6 @@ def measure(*, threads: int, turns: int, device: str) -> dict[str, Any]:
         "versions": versions,
         "turns": turns,
     }
-
-
-def wait(device: str) -> None:
-    """Wait for what a GPU still has to do."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def taken(call: Callable[[], object], times: int = 1, *, device: str) -> float:
-    """Return the mean seconds of a few calls, and of what they leave to the device."""
-    wait(device)
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    wait(device)
-    return (time.perf_counter() - start) / times
-
-
-def device_name(device: str) -> str:
-    """Return what a device is called."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def report(result: dict[str, Any], path: Path) -> None:

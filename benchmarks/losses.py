@@ -13,7 +13,6 @@ which a neighbour disturbs less than the clock on the wall.
 import argparse
 import importlib.metadata
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -22,6 +21,7 @@ import torch
 from guided import precision, resnet_step
 from peer_environment import NUMBERS, machine
 from torch import Tensor
+from turns import clock, take_turns
 
 from raremix.core.protocols import FeatureLoss, Loss
 from raremix.core.types import Batch
@@ -44,15 +44,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    now = clock(device, processor_time=True)
     generator = torch.Generator().manual_seed(0)
     targets = torch.eye(CLASSES)[torch.arange(ROWS) % CLASSES].to(device)
     images = torch.rand(ROWS, 3, SIZE, SIZE, generator=generator).to(device)
-    step = take_turns({"step": resnet_step(Batch(images=images, targets=targets))}, options.steps, device, clock)[
-        "step"
-    ]
+    whole = {"step": resnet_step(Batch(images=images, targets=targets))}
+    step = median(take_turns(whole, turns=options.steps, now=now)["step"])
     calls = {name: timed(make(kind), targets) for name, kind in LOSSES.items()}
-    seconds = take_turns(calls, options.turns, device, clock)
+    found = take_turns(calls, turns=options.turns, now=now)
+    seconds = {name: median(turns) for name, turns in found.items()}
     result = {
         "machine": machine(threads=options.threads)
         | {"device": str(device), "turns": options.turns, "precision": precision(device), "load": os.getloadavg()},
@@ -101,28 +101,6 @@ def timed(loss: Loss, targets: Tensor) -> Callable[[], object]:
             queue[place] = drawn.detach()
 
     return compare
-
-
-def take_turns(
-    calls: dict[str, Callable[[], object]], turns: int, device: torch.device, clock: Callable[[], float]
-) -> dict[str, float]:
-    """Call each in turn, and again; return the median seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(turns + 1):
-        for name, call in calls.items():
-            wait(device)
-            start = clock()
-            call()
-            wait(device)
-            if number:  # the first turn warms up
-                seconds[name].append(clock() - start)
-    return {name: median(taken) for name, taken in seconds.items()}
-
-
-def wait(device: torch.device) -> None:
-    """Wait for what a GPU still has to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def report(result: dict, path: Path) -> None:

@@ -19,13 +19,13 @@ configurations.
 import argparse
 import importlib.metadata
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 from openmixup_files import openmixup
 from peer_environment import CACHE, NUMBERS, go_on_in, machine
+from turns import clock, device_name, take_turns, taken
 
 PEERS = ["openmixup==0.2.9"]
 SHAPES = [(64, 3, 224, 224), (128, 3, 28, 28)]
@@ -87,14 +87,11 @@ def measure(*, threads: int, turns: int, device: str) -> dict[str, object]:
     import torch
 
     torch.set_num_threads(threads)
-    rows = []
+    rows, now = [], clock(device)
     for shape in SHAPES:
         for method, calls in contestants(shape, device=device).items():
-            seconds: dict[str, list[float]] = {name: [] for name in calls}
-            times = {name: max(1, int(TURN_SECONDS / taken(call, 3, device=device))) for name, call in calls.items()}
-            for _ in range(turns):
-                for name, call in calls.items():
-                    seconds[name].append(taken(call, times[name], device=device))
+            times = {name: max(1, int(TURN_SECONDS / taken(call, 3, now=now))) for name, call in calls.items()}
+            seconds = take_turns(calls, turns=turns, now=now, times=times)
             best = {name: min(turn) for name, turn in seconds.items()}
             rows += [
                 {
@@ -115,31 +112,6 @@ def measure(*, threads: int, turns: int, device: str) -> dict[str, object]:
         "versions": versions,
         "turns": turns,
     }
-
-
-def wait(device: str) -> None:
-    """Wait for what a GPU still has to do."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def taken(call: Callable[[], object], times: int = 1, *, device: str) -> float:
-    """Return the mean seconds of a few calls, and of what they leave to the device."""
-    wait(device)
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    wait(device)
-    return (time.perf_counter() - start) / times
-
-
-def device_name(device: str) -> str:
-    """Return what a device is called."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def report(result: dict[str, object], path: Path) -> None:

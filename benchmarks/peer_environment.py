@@ -5,9 +5,8 @@ import platform
 import site
 import subprocess
 import sys
-import time
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 CACHE = Path.home() / ".cache" / "raremix" / "benchmarks"
@@ -44,14 +43,6 @@ def go_on_in(home: Path, *, peers: Sequence[str], alone: Sequence[str] = ()) -> 
             subprocess.run([*install, "--no-deps", *alone], check=True)
         (home / "made").touch()
     raise SystemExit(subprocess.run([str(python), *sys.argv], check=False).returncode)
-
-
-def timed(call: Callable[[], object], times: int = 1) -> float:
-    """Return the mean seconds of a few calls."""
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
 
 
 def machine(*, threads: int) -> dict[str, object]:

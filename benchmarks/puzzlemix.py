@@ -18,7 +18,6 @@ import importlib.util
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
@@ -26,6 +25,7 @@ from typing import Any
 
 from openmixup_files import openmixup
 from peer_environment import CACHE, NUMBERS, go_on_in, machine
+from turns import clock, device_name, take_turns
 
 PEERS = ["gco-wrapper==3.0.9"]
 PEERS_ALONE = ["openmixup==0.2.9"]  # without what it depends on: mmcv-full has no build for this torch
@@ -56,7 +56,7 @@ def measure(*, threads: int, turns: int, device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         objective = [entry for name, maps in saliency(Path(folder)).items() for entry in compare(name, *maps)]
     versions = {name: importlib.metadata.version(name) for name in ("torch", "openmixup", "gco-wrapper", "numpy")}
-    ran_on = machine(threads=threads) | {"device": torch.cuda.get_device_name() if device == "cuda" else device}
+    ran_on = machine(threads=threads) | {"device": device_name(device)}
     return {"speed": speed, "objective": objective, "machine": ran_on, "versions": versions, "turns": turns}
 
 
@@ -90,27 +90,14 @@ def time_grid(n: int, *, turns: int, device: str) -> list[dict[str, Any]]:
     def our(moves: bool) -> Callable[[], object]:
         mixer, stream = PuzzleMix(grids=(n,), transport=moves), rng(0, "mix")
 
-        def call() -> object:
-            mixed = mixer.plan(batch, batch, rng=stream).apply(batch)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            return mixed
-
-        return call
+        return lambda: mixer.plan(batch, batch, rng=stream).apply(batch)
 
     # One thread's own time does not count what else the machine does.
-    clock = time.process_time if torch.get_num_threads() == 1 and device == "cpu" else time.perf_counter
+    now = clock(device, processor_time=torch.get_num_threads() == 1)
     rows = []
     for moves in (False, True):
         calls = {"raremix": our(moves), "openmixup": their(moves)}
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        for call in calls.values():
-            call()
-        for _ in range(turns):
-            for name, call in calls.items():
-                start = clock()
-                call()
-                seconds[name].append(clock() - start)
+        seconds = take_turns(calls, turns=turns, now=now)
         rows.append(
             {"blocks": n, "transport": moves}
             | {f"{name}_ms": 1e3 * median(values) for name, values in seconds.items()}

@@ -16,7 +16,6 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -27,6 +26,7 @@ import torch
 from peer_environment import NUMBERS, machine
 from torch import Tensor, nn
 from torch.nn import functional
+from turns import clock
 
 from raremix.core import files
 from raremix.core.random import rng
@@ -123,7 +123,7 @@ def our_cycle(spec: Any, prepared: Any, folder: Path) -> float:
     form, ids = form_of(spec, prepared), fitted_ids(prepared)
     moments: list[float] = []
     fabric = make_fabric(spec.table.train)
-    now, method = clock(fabric.device), spec.table.method
+    now, method = clock(fabric.device, processor_time=True), spec.table.method
     fit(
         method.training(method.networks(form, seed=0), form, seed=0, extras={"steps": spec.table.train.steps}),
         make_feed(spec, prepared, ids),
@@ -139,7 +139,7 @@ def our_cycle(spec: Any, prepared: Any, folder: Path) -> float:
 def bare_cycle(spec: Any, prepared: Any, *, lazily: bool = True) -> float:
     """Return the seconds of sixteen steps of plain PyTorch on one batch; the first one is left out."""
     bare = make_bare(spec, prepared)
-    now, method, started = clock(bare.images.device), bare.method, 0.0
+    now, method, started = clock(bare.images.device, processor_time=True), bare.method, 0.0
     r1_every, path_every = (method.r1_every, method.path_every) if lazily else (1, 1)
     learnt = [*bare.mapping.parameters(), *bare.synthesis.parameters()]
     average = [parameter.detach().clone() for parameter in learnt]
@@ -263,18 +263,6 @@ def slope_of_drawn(bare: Bare) -> Tensor:
     lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
     bare.length = torch.lerp(bare.length, lengths.detach().mean(), 0.01)
     return 2 * (lengths - bare.length).square().mean()
-
-
-def clock(device: torch.device) -> Callable[[], float]:
-    """Return a clock that has waited for the device."""
-    if device.type == "cpu":
-        return time.process_time
-
-    def waited() -> float:
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return waited
 
 
 if __name__ == "__main__":
