@@ -72,14 +72,14 @@ def quality(
     if as_json:
         print_json({**facts, "page": str(page)})
         return
-    table = RichTable("class", "synthetic", "kernel distance", "of held-out", "coverage", "flagged")
+    table = RichTable("class", "synthetic", "kernel distance x 1000", "of held-out", "coverage", "flagged")
     for one in found.classes:
         own, floor = one.figures, one.floor
         table.add_row(
             escape(one.name),
             str(one.synthetic),
-            f"{own['kernel'].value:.4f}" if own else "too few",
-            f"{floor['kernel'].value:.4f}" if floor else "too few",
+            f"{1000 * own['kernel'].value:.3f}" if own else "too few",
+            f"{1000 * floor['kernel'].value:.3f}" if floor else "too few",
             f"{own['coverage'].value:.2f}" if own else "too few",
             "not told" if one.flagged is None else str(one.flagged),
         )

@@ -103,7 +103,9 @@ def written(triple: Triple) -> str:
     Example:
         >>> written((0.5, 0.25, 0.75))
         '0.500 [0.250, 0.750]'
+        >>> written((-0.0001, -0.001, 0.001))
+        '0.000 [-0.001, 0.001]'
     """
-    value, low, high = triple
-    digits = 1 if abs(value) >= 100 else 3
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    digits = 1 if abs(triple[0]) >= 100 else 3
+    value, low, high = (f"{round(number, digits) + 0.0:.{digits}f}" for number in triple)  # no minus before a zero
+    return f"{value} [{low}, {high}]"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from raremix.cli import app
 from raremix.core import files
 from raremix.core.errors import ConfigError
-from raremix.report.quality import render_quality
+from raremix.report.quality import render_quality, written
 from raremix.study.generators.quality import judge_synthetic
 from raremix.study.generators.quality_record import facts_of, record_of
 
@@ -50,6 +50,11 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
             drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.picture))))
             assert np.array_equal(np.atleast_3d(drawn).transpose(2, 0, 1), data.cache.take(np.array([row]))[0])
     page = render_quality(record)
+    assert every.figures is not None
+    distance, shown_as = every.figures["kernel"], record.rows[0].figures["kernel"]
+    assert shown_as == (1000 * distance.value, 1000 * distance.low, 1000 * distance.high)
+    assert "Kernel distance × 1000" in page
+    assert written(shown_as) in page
     assert "Memorised" in page
     assert "<script" not in page
     assert page.count("data:image/png") > 30

@@ -14,6 +14,8 @@ from raremix.study.prepare import Prepared
 from raremix.study.record.pictures import to_png
 
 PICTURE, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 12
+THOUSANDTHS = {"kernel"}
+"""Figures that are shown in thousandths, as they are in publications: of vectors of length one they are small."""
 
 
 def facts_of(found: SyntheticQuality) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
         features=found.features,
         compared=MOST,
         facts=_facts(found),
-        figures=tuple(FIGURES.items()),
+        figures=tuple((key, f"{name} × 1000" if key in THOUSANDTHS else name) for key, name in FIGURES.items()),
         rows=tuple(
             QualityRow(
                 name=one.name,
@@ -113,4 +115,8 @@ def _facts(found: SyntheticQuality) -> tuple[tuple[str, str], ...]:
 
 
 def _triples(figures: dict[str, Figure] | None) -> dict[str, tuple[float, float, float]]:
-    return {} if figures is None else {name: (one.value, one.low, one.high) for name, one in figures.items()}
+    triples = {} if figures is None else {name: (one.value, one.low, one.high) for name, one in figures.items()}
+    return {
+        name: (1000 * value, 1000 * low, 1000 * high) if name in THOUSANDTHS else (value, low, high)
+        for name, (value, low, high) in triples.items()
+    }
