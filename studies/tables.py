@@ -6,7 +6,9 @@ raremix study studies/retinamnist_28_cpu.toml      # ... and the others
 python studies/tables.py runs/[hknpr]*_cpu runs/targets_retinamnist
 python studies/tables.py runs/mixers_*_cpu --page mixers
 python studies/tables.py runs/spmix_*_cpu runs/dwml_*_cpu runs/targets_ham10000 --page long_tails
-python studies/tables.py runs/varimix_*_cpu runs/genmix_*_cpu runs/cxr_*_cpu --page generated
+python studies/tables.py runs/varimix_*_cpu runs/genmix_*_cpu runs/cxr_*_cpu --page generated --cache CACHE
+
+Where `raremix quality` has judged the generated images of a run, its section has their figures and a picture.
 """
 
 import argparse
@@ -15,11 +17,14 @@ import io
 import re
 from pathlib import Path
 
+from synthetic import draw, lines_of, sets_of
+
 from raremix.core import files
 from raremix.report import Record, read_record
 from raremix.report.figures.dose import added_words
 from raremix.report.notation import metric_name
 from raremix.report.words import conclude, control_sentences
+from raremix.study.prepare import default_cache
 
 HERE = Path(__file__).parent
 PAGES = {
@@ -49,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of finished studies")
     parser.add_argument("--page", choices=PAGES, default="results", help="page of docs/ to write")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="where decoded images are")
     options = parser.parse_args()
     page = HERE.parent / "docs" / f"{options.page}.md"
     sections = sections_of(page.read_text()) if page.is_file() else {}
@@ -56,11 +62,20 @@ def main() -> None:
         record = read_record(folder / "record.json")
         if not record.study.is_complete:
             raise SystemExit(f"{folder} is incomplete: run the study again")
-        sections = beside_kin(sections, record.study.name, section(record))
+        text = "\n".join([section(record), *generated(folder, record.study.name, cache=options.cache)])
+        sections = beside_kin(sections, record.study.name, text)
         files.write_text(HERE / "results" / f"{record.study.name}.csv", comparisons(record))
     after = HERE / f"discussion_{options.page}.md"
     parts = [INTRODUCTION.format(title=PAGES[options.page]), *sections.values()]
     files.write_text(page, "\n".join([*parts, after.read_text()] if after.is_file() else parts))
+
+
+def generated(folder: Path, study: str, *, cache: Path) -> list[str]:
+    """Describe and draw a run's generated images, where there are any that were judged."""
+    if not sets_of(folder):
+        return []
+    rows = draw(folder, HERE.parent / "docs" / "images" / f"{study}.png", cache=cache)
+    return [*lines_of(folder), f"![The first of each, nothing chosen](images/{study}.png)", "", f"Rows: {rows}.", ""]
 
 
 def sections_of(page: str) -> dict[str, str]:
