@@ -123,8 +123,8 @@ def main() -> None:
         *("generator", "fit", study, "--method", options.method, "--size", SIZE, "--steps", steps),
         *("--output", generator, *settings, *cache),
     )
-    to = [word for name in ("NORMAL", "PNEUMONIA") for word in ("--to", f"{name}={options.drawn}")]
-    raremix("synthesize", study, generator, "--begin", "noise", "--output", drawn, *to, *cache)
+    to = ",".join(f"{name}={options.drawn}" for name in ("NORMAL", "PNEUMONIA"))
+    raremix("synthesize", study, generator, "--begin", "noise", "--output", drawn, "--to", to, *cache)
     spec = study_of(str(drawn), settings=[f"data.size={SIZE}", "data.channels=1"])
     prepared = prepare(spec, cache=cache_of(spec.data, cache[1]))
     found = judge_synthetic(prepared, weights=str(options.weights.resolve()), cache=cache[1], seed=0)
