@@ -26,8 +26,12 @@ def synthesize(
     data: Data,
     generator: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted generator.")],
     to: Annotated[
-        str, typer.Option(help="Training images per class, real ones counted: balanced, a number, or df=200,vasc=100.")
-    ] = "balanced",
+        list[str] | None,
+        typer.Option(
+            help="Training images per class, real ones counted: balanced (the default), a number, or df=200,vasc=100; "
+            "may be given again."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     begin: Annotated[
         Literal["auto", "noise", "own", "others"],
@@ -68,7 +72,7 @@ def synthesize(
         asked: Any = {
             "generator": generator,
             "output": folder,
-            "to": to,
+            "to": ",".join(to or ["balanced"]),
             "seed": seed,
             "begin": begin,
             "drawing": drawing,

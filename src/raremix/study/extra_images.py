@@ -111,7 +111,7 @@ def counts_up_to(to: str, real: Mapping[str, int]) -> dict[str, int]:
         real: real images by class.
 
     Raises:
-        ConfigError: for a text that says none of these.
+        ConfigError: for a text that says none of these, or names a class twice.
         UnknownNameError: for a class that there is not.
     """
     if to == "balanced":
@@ -125,5 +125,7 @@ def counts_up_to(to: str, real: Mapping[str, int]) -> dict[str, int]:
             raise ConfigError(f'to = {to!r}: expected "balanced", a number, or class=number with commas between')
         if name not in real:
             raise UnknownNameError("class", name, real)
+        if name in found:
+            raise ConfigError(f"to = {to!r}: {name} is named twice")
         found[name] = int(count)
     return found

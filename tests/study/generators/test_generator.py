@@ -418,6 +418,17 @@ def test_verbs_say_what_they_did_and_what_comes_next(
     assert code == 0
     assert "would write" in said
     assert not (tmp_path / "made").exists()
+    names = prepared.manifest.card.classes
+    twice = [word for name in names for word in ("--to", f"{name}=500")]
+    code, said, _ = run(
+        "synthesize", "phantom", place / "dcgan", *own, *twice, "-o", tmp_path / "made", "--dry-run", "--json"
+    )
+    assert code == 0
+    counts = json.loads(said)
+    assert [counts["real"][name] + counts["synthetic"][name] for name in names] == [500, 500]
+    again = ("--to", f"{names[0]}=500", "--to", f"{names[0]}=600")
+    code, _, said = run("synthesize", "phantom", place / "dcgan", *own, *again, "-o", tmp_path / "made", "--dry-run")
+    assert (code, f"{names[0]} is named twice" in " ".join(said.split())) == (2, True)
     code, said, _ = run("synthesize", "phantom", place / "dcgan", *own, "-o", tmp_path / "made")
     assert code == 0
     assert "raremix study" in said
