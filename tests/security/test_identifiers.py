@@ -97,6 +97,11 @@ class Said:
     def __init__(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
         self.caplog, self.capfd, self.texts = caplog, capfd, [""]
 
+    def succeeds(self, monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
+        """Run a command line that must end well, and say what it said where it does not."""
+        code, printed = self.run(monkeypatch, *words)
+        assert code == 0, printed
+
     def run(self, monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> tuple[int, str]:
         """Run a command line; return its exit code and what it printed."""
         monkeypatch.setattr(sys, "argv", ["raremix", *map(str, words)])
@@ -162,12 +167,12 @@ def test_dicom(tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> N
     study = tmp_path / "s.toml"
     study.write_text(STUDY.format(source="dicom", path=data, more='header = ["sex", "age", "modality"]'))
     places = ("--runs", out / "runs", "--cache", out / "cache")
-    assert said.run(monkeypatch, "study", study, *places)[0] == 0
+    said.succeeds(monkeypatch, "study", study, *places)
     assert (out / "runs" / "s" / "report.html").is_file()
     (classifier,) = (out / "runs").glob("*/jobs/*/result/classifier")
-    assert said.run(monkeypatch, "predict", classifier, data, "-o", out / "scores.csv")[0] == 0
-    assert said.run(monkeypatch, "audit", study, *places, "--markdown", out / "audit.md")[0] == 0
-    assert said.run(monkeypatch, "inspect", data, "-o", out / "inspected.md", "--picture", out / "sheet.png")[0] == 0
+    said.succeeds(monkeypatch, "predict", classifier, data, "-o", out / "scores.csv")
+    said.succeeds(monkeypatch, "audit", study, *places, "--markdown", out / "audit.md")
+    said.succeeds(monkeypatch, "inspect", data, "-o", out / "inspected.md", "--picture", out / "sheet.png")
     # Cut within the name, so that every decoder complains about just that.
     broken = data / "a" / "0.dcm"
     whole = broken.read_bytes()
@@ -192,7 +197,7 @@ def test_pictures(tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -
     (data / "a" / f"{NAME}0.jpg").write_bytes((data / "a" / f"{NAME}0.jpg").read_bytes()[:300])
     code, printed = said.run(monkeypatch, "study", study, *places)
     assert code == 0, printed
-    assert said.run(monkeypatch, "audit", study, *places, "--markdown", out / "audit.md")[0] == 0
+    said.succeeds(monkeypatch, "audit", study, *places, "--markdown", out / "audit.md")
     assert not found(TEXTS, [out], said.texts)
     # The table of what was left out is there to name files; nothing else does.
     assert list((out / "runs").rglob("quarantine.csv"))
