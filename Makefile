@@ -18,7 +18,7 @@ slow: $(STAMP) ## run the long tests: many kills, many simulations
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(STAMP) ## linter, formatter, type checker, import contracts
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
