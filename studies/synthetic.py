@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from raremix.core import files
+from raremix.evaluate.generative import FIGURES, Figure, as_shown
 from raremix.report.quality import written
 from raremix.study import read_study
 from raremix.study.defaults import study_of
 from raremix.study.prepare import prepare
 
+SHOWN = ("frechet", "kernel", "coverage")
 COLUMNS, ENLARGED, GAP = 16, 64, 2
 """Images of a row, their side in pixels as they are drawn, and white pixels between rows."""
 
@@ -31,8 +33,8 @@ def lines_of(run: Path) -> list[str]:
         return []
     encoder = ", ".join(sorted({told["features"] for told in found.values()}))
     heads = ["generator", "class", "images"]
-    for name in ("Frechet distance", "kernel distance × 1000", "coverage"):
-        heads += [name, "of real ones"]
+    for key in SHOWN:
+        heads += [FIGURES[key], "of real ones"]
     lines = [
         "Generated images, and held-out real ones of the same class, compared with the real training images "
         f"(encoder {encoder}):",
@@ -43,7 +45,7 @@ def lines_of(run: Path) -> list[str]:
     for generator, told in found.items():
         for one in told["classes"][1:]:
             if one["figures"] and one["floor"]:
-                cells = [_figure(which[key], key) for key in ("frechet", "kernel", "coverage") for which in _both(one)]
+                cells = [_figure(which[key], key) for key in SHOWN for which in _both(one)]
                 lines.append(f"| {generator} | {one['name']} | {one['synthetic']} | " + " | ".join(cells) + " |")
     words = {generator: told["memorisation"] for generator, told in found.items()}
     said = {generator: one.get("words") or f"Copies: {one['not_told']}." for generator, one in words.items()}
@@ -85,5 +87,5 @@ def _both(one: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _figure(figure: dict[str, float], key: str) -> str:
-    scale = 1000 if key == "kernel" else 1
-    return written((scale * figure["value"], scale * figure["low"], scale * figure["high"]))
+    shown = as_shown(key, Figure(**figure))
+    return written((shown.value, shown.low, shown.high))

@@ -47,6 +47,7 @@ def quality(
     """
     from raremix.core import files
     from raremix.core.errors import UsageError
+    from raremix.evaluate.generative import as_shown
     from raremix.report.quality import write_quality
     from raremix.study.defaults import study_of
     from raremix.study.generators.quality import judge_synthetic
@@ -78,8 +79,8 @@ def quality(
         table.add_row(
             escape(one.name),
             str(one.synthetic),
-            f"{1000 * own['kernel'].value:.3f}" if own else "too few",
-            f"{1000 * floor['kernel'].value:.3f}" if floor else "too few",
+            f"{as_shown('kernel', own['kernel']).value:.3f}" if own else "too few",
+            f"{as_shown('kernel', floor['kernel']).value:.3f}" if floor else "too few",
             f"{own['coverage'].value:.2f}" if own else "too few",
             "not told" if one.flagged is None else str(one.flagged),
         )

@@ -7,7 +7,7 @@ encoders must not be compared.
 from raremix.evaluate.generative.copies import COPIES, plant_copies
 from raremix.evaluate.generative.distances import frechet_distance, kernel_distance
 from raremix.evaluate.generative.embedding import embed_in_plane
-from raremix.evaluate.generative.figures import FIGURES, Figure, generative_figures
+from raremix.evaluate.generative.figures import FIGURES, Figure, as_shown, generative_figures
 from raremix.evaluate.generative.memorisation import (
     MIN_CALIBRATION,
     MemorisationAudit,
@@ -33,6 +33,7 @@ __all__ = [
     "Ratios",
     "Sight",
     "Space",
+    "as_shown",
     "audit_memorisation",
     "embed_in_plane",
     "frechet_distance",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from raremix import __version__
-from raremix.evaluate.generative import FIGURES, Figure
+from raremix.evaluate.generative import FIGURES, Figure, as_shown
 from raremix.report.quality import Album, QualityRecord, QualityRow
 from raremix.report.strip import Shown, Strip
 from raremix.study.generators.quality import MOST, SyntheticQuality
@@ -14,8 +14,6 @@ from raremix.study.prepare import Prepared
 from raremix.study.record.pictures import to_png
 
 PICTURE, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 12
-THOUSANDTHS = {"kernel"}
-"""Figures that are shown in thousandths, as they are in publications: of vectors of length one they are small."""
 
 
 def facts_of(found: SyntheticQuality) -> dict[str, Any]:
@@ -82,7 +80,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
         features=found.features,
         compared=MOST,
         facts=_facts(found),
-        figures=tuple((key, f"{name} × 1000" if key in THOUSANDTHS else name) for key, name in FIGURES.items()),
+        figures=tuple(FIGURES.items()),
         rows=tuple(
             QualityRow(
                 name=one.name,
@@ -115,8 +113,5 @@ def _facts(found: SyntheticQuality) -> tuple[tuple[str, str], ...]:
 
 
 def _triples(figures: dict[str, Figure] | None) -> dict[str, tuple[float, float, float]]:
-    triples = {} if figures is None else {name: (one.value, one.low, one.high) for name, one in figures.items()}
-    return {
-        name: (1000 * value, 1000 * low, 1000 * high) if name in THOUSANDTHS else (value, low, high)
-        for name, (value, low, high) in triples.items()
-    }
+    shown = {} if figures is None else {name: as_shown(name, one) for name, one in figures.items()}
+    return {name: (one.value, one.low, one.high) for name, one in shown.items()}
