@@ -83,7 +83,7 @@ def fit(
         raremix generator fit my_images/ --method stylegan2 --set train.devices=2 --set train.batch_size=64
     """
     from raremix.study.generators.fit import check_beginning, fit_generator
-    from raremix.study.generators.spec import fitted_ids, form_of, read_generator, refuse_few, suited
+    from raremix.study.generators.spec import form_of, learnt_ids, read_generator, refuse_few, suited
     from raremix.study.prepare import cache_of, prepare
 
     own = [*columns(label, group), *(settings or [])]
@@ -109,9 +109,10 @@ def fit(
         prepared = prepare(spec.data, cache=where, progress=bars("Reading images"))
         form = form_of(spec, prepared)
         if dry_run:
-            ids, table = fitted_ids(prepared, without=spec.table.without), spec.table
+            spec = spec.with_method(suited(spec.table.method, prepared, without=spec.table.without))
+            ids, table = learnt_ids(spec.table, prepared), spec.table
             refuse_few(table, prepared, ids)
-            check_beginning(spec.with_method(suited(table.method, prepared, without=table.without)), prepared)
+            check_beginning(spec, prepared)
             images, steps = len(ids), table.train.steps
             facts = {"folder": str(folder), "steps": steps, "images": images, "side": form.side}
             text = f"would fit {table.kind} on {images} training images for {steps} steps into {folder}"

@@ -20,7 +20,7 @@ from raremix.generate.latent_diffusion import parts_of
 from raremix.study.generators.draw import sample_class
 from raremix.study.generators.fit import fit_generator, make_feed, rows_before
 from raremix.study.generators.guard import refuse_leaking
-from raremix.study.generators.spec import fitted_ids, read_generator, suited
+from raremix.study.generators.spec import fitted_ids, learnt_ids, read_generator, suited
 from raremix.study.generators.synthesize import synthesize
 from raremix.study.prepare import Prepared, prepare
 
@@ -93,6 +93,27 @@ def test_the_rare_class_is_learnt_with_the_network_frozen(place: Path) -> None:
     assert all(torch.equal(now[key], before[f"network.unet/{key.replace('.', '/')}"]) for key in now)
     assert card.settings["table"] == {RARE: "<keratosis>"}
     assert (place / "token" / "diffusers" / "keratosis.safetensors").is_file()
+
+
+def test_only_images_of_the_learnt_class_are_learnt_from(place: Path, prepared: Prepared) -> None:
+    spec = inverted(place / "common", f'generator.learn=["{RARE}"]')
+    spec = spec.with_method(suited(spec.table.method, prepared))
+    ids = learnt_ids(spec.table, prepared)
+    feed = make_feed(spec, prepared, ids)
+    assert all(feed.batch(step).targets.argmax(dim=1).tolist() == [1, 1] for step in range(20))
+    card, seen = read_card(place / "token"), read_fitted(place / "token")
+    assert card.images == (0, len(ids))
+    manifest = prepared.manifest
+    assert seen is not None
+    assert seen["train"].hash() == fitted_on(manifest.frame["sha256"].gather(manifest.positions(ids))).hash()
+    every = inverted(place / "common")
+    assert learnt_ids(every.table, prepared).tolist() == fitted_ids(prepared).tolist()
+    with pytest.raises(ConfigError, match=f"would learn a token of {RARE}, whose images are left out"):
+        learnt_ids(replace(spec.table, without=(RARE,)), prepared)
+
+
+def test_what_was_not_learnt_is_drawn_by_the_words_of_the_model(place: Path, tmp_path: Path) -> None:
+    assert sample_class(place / "token", label=COMMON, count=1, seed=0, output=tmp_path / "drawn")[0].is_file()
 
 
 def test_a_token_is_drawn_as_its_model_draws(place: Path, prepared: Prepared) -> None:

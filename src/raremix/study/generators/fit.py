@@ -38,8 +38,8 @@ from raremix.study.generators.album import Album, Noticed
 from raremix.study.generators.spec import (
     GeneratorSpec,
     counts_of,
-    fitted_ids,
     form_of,
+    learnt_ids,
     refuse_few,
     suited,
     words_of,
@@ -54,7 +54,7 @@ from raremix.train.spec import make_fabric
 CODE_VERSION = 1
 """Raised when a change makes the same settings fit another generator."""
 
-METHOD_VERSIONS = {"dcgan": 2, "diffusion": 2, "stargan": 2, "stylegan2": 2}
+METHOD_VERSIONS = {"dcgan": 2, "diffusion": 2, "stargan": 2, "stylegan2": 2, "textual_inversion": 2}
 """The same for one method: others keep what they fitted."""
 
 BANK, FEW = 64, 50
@@ -95,12 +95,12 @@ def fit_generator(
     make = progress or (lambda title: lambda what, done, total: None)
     prepared = prepared or prepare(spec.data, cache=cache, progress=make("Reading images"))
     spec = spec.with_method(suited(spec.table.method, prepared, without=spec.table.without))
-    form, ids = form_of(spec, prepared), fitted_ids(prepared, without=spec.table.without)
+    form, ids = form_of(spec, prepared), learnt_ids(spec.table, prepared)
     refuse_few(spec.table, prepared, ids)
     before = check_beginning(spec, prepared)
     identity = identity_of(spec, prepared)
     for name, count in zip(prepared.manifest.card.classes, counts_of(prepared, ids), strict=True):
-        if count < FEW and name not in spec.table.without:
+        if 0 < count < FEW:
             say(f"{name} has {count} training images: a generator may learn them by heart; look for copies")
     with files.claim(folder / ".claim", what=f"generator {folder.name}"):
         if (folder / files.MANIFEST).is_file():

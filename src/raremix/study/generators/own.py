@@ -16,7 +16,7 @@ from raremix.core.types import Progress
 from raremix.generate import WordedMethod
 from raremix.study.failures import FOREIGN, reason_of
 from raremix.study.generators.fit import check_beginning, fit_generator, identity_of
-from raremix.study.generators.spec import GeneratorSpec, fitted_ids, form_of, refuse_unknown_force, suited
+from raremix.study.generators.spec import GeneratorSpec, form_of, learnt_ids, refuse_unknown_force, suited
 from raremix.study.generators.table import GeneratorTable, called_weights
 from raremix.study.generators.use import translators_in, with_folders
 from raremix.study.prepare import Prepared
@@ -66,10 +66,10 @@ def check_own_generators(spec: StudySpec, prepared: Prepared) -> None:
     for table in spec.generators:
         asked = GeneratorSpec(data=spec, table=table)
         form_of(asked, prepared)
-        fitted_ids(prepared, without=table.without)
-        refuse_unknown_force(table, prepared.manifest.card.classes)
         if isinstance(table.method, WordedMethod):
             table.method.check_classes(prepared.manifest.card.classes)
+        learnt_ids(table, prepared)
+        refuse_unknown_force(table, prepared.manifest.card.classes)
         check_beginning(_suited(asked, prepared), prepared)
 
 

@@ -143,6 +143,30 @@ def fitted_ids(prepared: Prepared, *, without: Sequence[str] = ()) -> Int[np.nda
     return ids
 
 
+def learnt_ids(table: GeneratorTable, prepared: Prepared) -> Int[np.ndarray, " n"]:
+    """Return the rows that a generator learns from: of all classes, or of those alone that its method learns.
+
+    Args:
+        table: what is to be fitted; the classes that its method names are ones of the data.
+        prepared: the data.
+
+    Raises:
+        UnknownNameError, ConfigError: as `fitted_ids` does, and for a class to learn whose images are left out.
+    """
+    classes, learn = prepared.manifest.card.classes, getattr(table.method, "learn", ())
+    for name in learn:
+        if name in table.without:
+            raise ConfigError(
+                f"{table.name} would learn a token of {name}, whose images are left out: name the other classes as "
+                "generator.learn, or leave fewer out"
+            )
+    ids = fitted_ids(prepared, without=table.without)
+    if not learn:
+        return ids
+    asked = prepared.manifest.targets(ids)[:, [classes.index(name) for name in learn]]
+    return ids[(asked > 0.5).any(axis=1)]
+
+
 def counts_of(prepared: Prepared, ids: Int[np.ndarray, " n"]) -> list[int]:
     """Count the images of each class among rows."""
     return [int(n) for n in np.nansum(prepared.manifest.targets(ids), axis=0)]

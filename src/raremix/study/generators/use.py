@@ -111,9 +111,13 @@ def drawing_of(settings: Sequence[str]) -> tuple[Table, list[str]]:
 def refuse_unseen(folder: Path, card: GeneratorCard, label: str) -> None:
     """Refuse to draw a class that was left out when the generator was fitted.
 
+    A class that a method did not set out to learn is drawn by the words that its model knows.
+
     Raises:
         ConfigError: saying what to do.
     """
+    if label not in card.settings.get("learn", card.classes):
+        return
     if not card.images[card.classes.index(label)]:
         raise ConfigError(
             f"{folder} never saw an image of {label!r} (--without): learn it as a token with "
