@@ -23,8 +23,9 @@ def quality(
         str,
         typer.Option(
             metavar="WEIGHTS",
-            help="What images are compared by: self (a small encoder trained on them), a timm network, a .safetensors "
-            "file (Inception's too), or a classifier folder. Figures of different encoders cannot be compared.",
+            help="What images are compared by: self (a small encoder trained on the real training images), a timm "
+            "network, a .safetensors file (Inception's too), or a classifier folder. Figures of different encoders "
+            "cannot be compared.",
         ),
     ] = "self",
     output: Annotated[

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 from tests.study.generators.synthetic_sets import plain_features, prepared, synthetic_set
@@ -14,9 +15,14 @@ from typer.testing import CliRunner
 from raremix.cli import app
 from raremix.core import files
 from raremix.core.errors import ConfigError
+from raremix.core.types import Progress
+from raremix.data import Manifest
 from raremix.report.quality import render_quality, written
+from raremix.study.audit.representation import Representation, representation_of
+from raremix.study.generators import quality as synthetic_quality
 from raremix.study.generators.quality import judge_synthetic
 from raremix.study.generators.quality_record import facts_of, record_of
+from raremix.train import TrainSpec
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +66,7 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
     assert page.count("data:image/png") > 30
     facts = facts_of(found)
     assert facts["memorisation"]["flagged"] == [pair.made for pair in flagged]
-    assert set(facts["provenance"]) == {"fit rows", "hold-out rows", "size", "seed"}
+    assert set(facts["provenance"]) == {"encoder", "fit rows", "hold-out rows", "size", "seed"}
 
 
 def test_honest_images_pass_and_are_as_good_as_held_out_ones(tmp_path: Path) -> None:
@@ -76,6 +82,31 @@ def test_honest_images_pass_and_are_as_good_as_held_out_ones(tmp_path: Path) -> 
     assert found.probe is not None
     assert found.probe_real is not None
     assert found.probe > 0.5
+
+
+def test_an_encoder_of_their_own_sees_real_training_images_alone_and_is_the_same_for_every_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = TrainSpec(steps=2, batch_size=16, average=None, validations=0, precision="32", workers=0)
+    shown: list[pl.DataFrame] = []
+
+    def brief(weights: str, manifest: Manifest, *, cache: Path, progress: Progress | None) -> Representation:
+        shown.append(manifest.frame)
+        return representation_of(weights, manifest, cache=cache, training=short, size=16, progress=progress)
+
+    monkeypatch.setattr(synthetic_quality, "representation_of", brief)
+    cache = tmp_path / "cache"
+    keys = set()
+    for honest, copies in ((20, 0), (5, 9)):
+        data = prepared(synthetic_set(tmp_path / f"{honest}", honest=honest, copies=copies, images=60), cache)
+        found = judge_synthetic(data, weights="self", cache=cache)
+        keys.add(found.provenance["encoder"])
+        assert set(shown[-1]["id"]) == set(found.ids["real"].tolist())
+        assert str(found.provenance["encoder"]) in render_quality(record_of(found, data, created=""))
+    for frame in shown:
+        assert set(frame["origin"]) == {"real"}
+        assert set(frame["split"]) == {"train"}
+    assert len(keys) == len(list((cache / "encoders").iterdir())) == 1
 
 
 def test_without_enough_held_out_patients_it_says_that_it_cannot_tell(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """How good and how private synthetic images are, beside the real ones that they are to help."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float32, Int, UInt8
 from torch.nn import functional
@@ -89,7 +90,7 @@ class SyntheticQuality:
         probe_real: the same of as many real training images.
         ids: rows that were compared: "real", "made" and "held".
         vectors: of the same rows, of length one.
-        provenance: what was compared, by hash.
+        provenance: what was compared and by which encoder, by hash; figures with another encoder cannot be compared.
     """
 
     features: str
@@ -114,7 +115,8 @@ def judge_synthetic(
 
     Args:
         prepared: data whose manifest has synthetic rows, as `raremix synthesize` writes it.
-        weights: the encoder; see `raremix.study.audit.representation.representation_of`.
+        weights: the encoder; see `raremix.study.audit.representation.representation_of`. "self" is trained on the real
+            training images alone, so that it is the same for every generator of a data set.
         cache: the cache folder.
         seed: which held-out patients are compared and which calibrate, and what copies are planted.
         progress: called as images are encoded.
@@ -133,7 +135,9 @@ def judge_synthetic(
     # All of them: what is not looked at could have been copied.
     real, made = manifest.ids[(split == "train") & ~is_made], manifest.ids[is_made]
     held = manifest.ids[(split == "validation") & ~is_made]
-    representation = representation_of(weights, manifest, cache=cache, progress=progress)
+    # What an encoder of their own may see: neither what is judged, nor what it is judged by.
+    seen_alone = replace(manifest, frame=frame.filter(pl.Series((split == "train") & ~is_made)))
+    representation = representation_of(weights, seen_alone, cache=cache, progress=progress)
     encode = _Encoder(representation, prepared, total=len(real) + len(made) + len(held), progress=progress)
     seen = {name: encode.of(ids) for name, ids in (("real", real), ("made", made), ("held", held))}
     vectors = {name: unit_vectors(rows) for name, rows in seen.items()}
@@ -169,6 +173,7 @@ def judge_synthetic(
         ids={"real": real, "made": made, "held": held},
         vectors=vectors,
         provenance={
+            "encoder": representation.key,
             "fit rows": rows_of(manifest, real).hash(),
             "hold-out rows": rows_of(manifest, held).hash(),
             "size": prepared.cache.shape[-1],
