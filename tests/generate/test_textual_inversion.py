@@ -180,10 +180,39 @@ def test_tokens_are_checked_before_anything_is_drawn(base: Path, tmp_path: Path)
         check_tokens({"common": "<x>"}, {"common": "an image"})
 
 
+@pytest.mark.parametrize(
+    "token", ["sks", "<sks", "sks>", "<a/b>", "<../a>", "<>", "<A>", "<a b>", "<a_b>", "<a><b>", " <a>"]
+)
+def test_tokens_whose_end_cannot_be_told_or_that_are_paths(base: Path, token: str) -> None:
+    with pytest.raises(ConfigError, match=r"the token of 'common' is .* such as <[a-z-]+>: --set 'generator.table="):
+        method(base, table={"common": token, "Rare_lesion": "<x>"})
+
+
+def test_a_token_that_begins_as_another_has_vectors_of_its_own(base: Path, tmp_path: Path) -> None:
+    made = method(base, table={"common": "<sks>", "Rare_lesion": "<sks-b>"}, vectors=2)
+    assert spelled(made.prompts[1], made.table or {}, vectors=2) == "a medical image of <sks-b> <sks-b>_1"
+    networks = made.networks(FORM, seed=0)
+    learnt = embeddings_of(parts_of(networks))
+    assert {token: len(vectors) for token, vectors in learnt.items()} == {"<sks>": 2, "<sks-b>": 2}
+    folder = export(made.drawer(networks, FORM), made, tmp_path / "tokens")
+    assert folder is not None
+    assert sorted(path.name for path in folder.iterdir()) == ["sks-b.safetensors", "sks.safetensors", "tokens.json"]
+
+
+def test_a_name_without_latin_letters_needs_a_token_by_name(base: Path) -> None:
+    with pytest.raises(ConfigError, match="the token of '母斑' is '<>'"):
+        TextualInversion(weights=str(base)).told(WORDS, ("common", "母斑"))
+
+
 def test_tokens_that_the_model_has_already(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="knows common already: choose other tokens"):
-        method(base, table={"common": "common", "Rare_lesion": "<rare>"}).networks(FORM, seed=0)
     folder = tmp_path / "mine"
+    shutil.copytree(base, folder)
+    tokenizer = read_parts(folder).tokenizer
+    tokenizer.add_tokens(["<common>"])
+    tokenizer.save_pretrained(folder / "tokenizer")
+    with pytest.raises(ConfigError, match="knows <common> already: choose other tokens"):
+        method(folder).networks(FORM, seed=0)
+    shutil.rmtree(folder)
     shutil.copytree(base, folder)
     made = method(folder)
     path = folder / "vae" / "config.json"

@@ -28,7 +28,7 @@ from raremix.generate.latent_training import LatentTraining
 from raremix.generate.latent_weights import find_weights, weights_hash
 from raremix.generate.method import Budget
 from raremix.generate.partly import Partly
-from raremix.generate.tokens import check_tokens, spelled, token_of, with_tokens
+from raremix.generate.tokens import check_spelling, check_tokens, spelled, token_of, with_tokens
 
 FIELDS = ("token", "modality", "data")
 """What a template may ask for: a class's token, the card's modality, the data set's name."""
@@ -50,7 +50,7 @@ class TextualInversion:
         learn: classes that get a token; left out: all. The others are drawn by the words that the model knows.
         initial: word or words that the vectors begin as; left out: each class's own.
         prompt: template of a class's prompt, with the fields {token}, {modality} and {data}.
-        table: class -> token; found when fitting, where it is not given.
+        table: class -> token, such as "<df>"; found when fitting, where it is not given.
         prompts: class by class; found when fitting.
         min_snr: the most that a moment counts; 0: all count alike.
         learning_rate: of Adam.
@@ -130,7 +130,7 @@ class TextualInversion:
             classes: names.
 
         Raises:
-            ConfigError: if a class to learn is none, tokens are alike, or the weights cannot be had.
+            ConfigError: if a class to learn is none, tokens are alike or misspelled, or the weights cannot be had.
         """
         self.check_classes(classes)
         learnt = self.learn or tuple(classes)
@@ -157,7 +157,7 @@ class TextualInversion:
         )
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """Refuse a class to learn that is none, and tokens that are alike or of no class to learn.
+        """Refuse a class to learn that is none, and tokens that are alike, of no class to learn, or misspelled.
 
         Raises:
             ConfigError: naming the setting.
@@ -170,6 +170,7 @@ class TextualInversion:
             raise ConfigError(
                 f"generator.table = {table}: expected one token for each of {', '.join(learnt)}, no two alike"
             )
+        check_spelling(table)
 
     def networks(self, form: Form, *, seed: int) -> dict[str, nn.Module]:
         """Build the network, of which the new rows alone are trained.

@@ -1,6 +1,7 @@
 """New tokens of a text encoder: their names, their vectors, and the checks that each class has its own."""
 
 import copy
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError
 from raremix.generate.latent_parts import Parts
+
+TOKEN = re.compile("<[a-z0-9-]+>")
+"""What a token is spelled like: its end can be told from the text around it, no token is the beginning of another one,
+and it is a file's name."""
 
 
 class Rows(nn.Module):
@@ -42,13 +47,33 @@ class Rows(nn.Module):
 
 
 def token_of(name: str) -> str:
-    """Return the token of a class.
+    """Return the token of a class; of a name without Latin letters and digits it is no good one.
 
     Example:
         >>> token_of("Pleural_Thickening")
         '<pleural-thickening>'
     """
     return f"<{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}>"
+
+
+def check_spelling(table: Mapping[str, str]) -> None:
+    """Refuse tokens that prompts, or files, could take for something else.
+
+    Args:
+        table: class -> token.
+
+    Raises:
+        ConfigError: naming the class and its token.
+    """
+    for name, token in table.items():
+        if not TOKEN.fullmatch(token):
+            plain = token_of(token)
+            example = plain if TOKEN.fullmatch(plain) else "<rare>"
+            raise ConfigError(
+                f"generator.table: the token of {name!r} is {token!r}; a token is small letters, digits and - "
+                f"between angle brackets, such as {example}: --set 'generator.table={{{json.dumps(name, ensure_ascii=False)}="
+                f"\"{example}\"}}'"
+            )
 
 
 def pieces_of(token: str, *, vectors: int) -> list[str]:
