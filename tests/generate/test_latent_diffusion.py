@@ -348,6 +348,9 @@ def test_memory_is_saved_and_gradients_stay(base: Path) -> None:
 
 def test_settings_that_do_not_fit(base: Path) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
+        ({"prompt": "a {class!z}"}, r"leave !z out; a field is its name, \{class\}"),
+        ({"prompt": "a {class:d}"}, r"leave :d out; a field is its name, \{class\}"),
+        ({"prompt": "a {class:{modality}}"}, r"leave :\{modality\} out; a field is its name, \{class\}"),
         ({"prompt": "an image of {klass}"}, r"the field \{klass\} is not known; there are \{class\}, \{modality\}"),
         ({"prompt": "an image of {class"}, "generator.prompt"),
         ({"width": 12}, "width must be a multiple of 8"),

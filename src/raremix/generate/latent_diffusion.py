@@ -345,16 +345,19 @@ def add_low_rank(unet: Any, *, rank: int) -> None:
 
 
 def check_template(prompt: str, fields: Sequence[str] = FIELDS) -> None:
-    """Refuse a template with a field that is not known.
+    """Refuse a template with a field that is not known, or that is more than a name.
 
     Raises:
         ConfigError: naming the field.
     """
     try:
-        asked = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+        asked = [part for part in Formatter().parse(prompt) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(f"generator.prompt = {prompt!r}: {error}") from None
-    for name in asked:
+    for _, name, form, conversion in asked:
+        if form or conversion is not None:
+            more = f"!{conversion}" * (conversion is not None) + f":{form}" * bool(form)
+            raise ConfigError(f"generator.prompt = {prompt!r}: leave {more} out; a field is its name, {{{name}}}")
         if name not in fields:
             raise ConfigError(
                 f"generator.prompt = {prompt!r}: the field {{{name}}} is not known; there are "
