@@ -69,10 +69,10 @@ def check_spelling(table: Mapping[str, str]) -> None:
         if not TOKEN.fullmatch(token):
             plain = token_of(token)
             example = plain if TOKEN.fullmatch(plain) else "<rare>"
+            setting = f'generator.table={{{json.dumps(name, ensure_ascii=False)}="{example}"}}'
             raise ConfigError(
                 f"generator.table: the token of {name!r} is {token!r}; a token is small letters, digits and - "
-                f"between angle brackets, such as {example}: --set 'generator.table={{{json.dumps(name, ensure_ascii=False)}="
-                f"\"{example}\"}}'"
+                f"between angle brackets, such as {example}: --set '{setting}'"
             )
 
 
