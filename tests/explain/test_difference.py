@@ -92,7 +92,7 @@ class Translator:
         style[..., 2:4, 2:4] = float(rng.uniform(0.1, 0.2)) * targets[:, :1, None, None]
         return images + self.error + style
 
-    def reconstruct(self, images: Tensor) -> Tensor:
+    def reconstruct(self, images: Tensor, targets: Tensor | None = None) -> Tensor:
         return images + self.error
 
 
@@ -111,6 +111,42 @@ def test_the_same_seed_draws_the_same_styles() -> None:
     one = DifferenceMap(translator=Translator())
     assert torch.equal(one(IMAGES, targets), one(IMAGES, targets))
     assert not torch.equal(DifferenceMap(translator=Translator(), seed=1)(IMAGES, targets), one(IMAGES, targets))
+
+
+class Counted(Translator):
+    """Counts what is drawn, and redraws by the head of the class that it is told."""
+
+    def __init__(self) -> None:
+        self.drawn = self.redrawn = 0
+
+    def __call__(self, images: Tensor, targets: Tensor, *, rng: np.random.Generator) -> Tensor:
+        self.drawn += len(images)
+        return images + self.error * (1 + float(rng.uniform()) * targets[:, :1, None, None])
+
+    def reconstruct(self, images: Tensor, targets: Tensor | None = None) -> Tensor:
+        assert targets is not None
+        self.redrawn += len(images)
+        return images + self.error * targets[:, 1:2, None, None]
+
+
+@pytest.mark.parametrize("with_own", [True, False])
+def test_every_image_is_drawn_once_per_class_and_redrawn_once(with_own: bool) -> None:
+    translator, own = Counted(), torch.eye(3)[[0, 1, 1, 2]]
+    draw = DifferenceMap(translator=translator, to_reconstruction=True)
+    found = draw.towards_every(IMAGES, own, with_own=with_own)
+    assert (translator.drawn, translator.redrawn) == (12 if with_own else 8, 4)
+    assert found.shape == (4, 3, 8, 8)
+    assert found[own.argmax(dim=1) != 0, 0].amax(dim=(1, 2)).min() > 0
+    expected = difference_map(IMAGES[:1], IMAGES[:1] + Translator.error)
+    torch.testing.assert_close(found[:1, 1], expected[:, 0].float(), msg="from the redrawing by its own class")
+    assert with_own or not found[range(4), own.argmax(dim=1)].any()
+
+
+def test_each_block_draws_styles_of_its_own() -> None:
+    draw, own = DifferenceMap(translator=Translator()), torch.eye(2)[[1, 1, 1, 1]]
+    blocks = [draw.towards_every(IMAGES, own, block=block) for block in (0, 0, 1)]
+    assert torch.equal(blocks[0], blocks[1])
+    assert not torch.equal(blocks[0], blocks[2])
 
 
 def test_says_what_does_not_fit() -> None:

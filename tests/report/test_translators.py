@@ -14,8 +14,11 @@ MEASURED = {
     "low": 0.7,
     "high": 0.88,
     "before": 0.1,
+    "redrawn": 0.15,
     "change": 0.05,
     "cycle": 0.02,
+    "area": 0.2,
+    "tenth": 0.04,
     "kernel": None,
     "kernel_before": 0.4,
 }
@@ -29,8 +32,21 @@ def test_shares_stand_with_their_interval_and_what_is_unknown_is_a_dash(records:
     table = translator_table(made(records, MEASURED))
     assert table is not None
     assert table.rows == (
-        ("stars\nto pneumonia", "10 %", "80 %\n70 % to 88 %", "0.050", "0.020", "–\n0.400 before"),
-    )  # fmt: skip
+        (
+            "stars\nto pneumonia",
+            "10 %",
+            "15 %",
+            "80 %\n70 % to 88 %",
+            "0.050",
+            "0.020",
+            "20 %\n10 % below 4 %",
+            "–\n0.400 before",
+        ),
+    )
+    older = {key: value for key, value in MEASURED.items() if key not in {"redrawn", "area", "tenth"}}
+    table = translator_table(made(records, older))
+    assert table is not None
+    assert (table.rows[0][2], table.rows[0][6]) == ("–", "–")
     page = render(made(records, MEASURED))
     assert "80\u00a0% of the translations to pneumonia" in page
 

@@ -111,7 +111,7 @@ def gate(
     """Ask whether a translator's changes are about the class, before anybody mixes or explains by its maps.
 
     Held-out images are translated to every class. Flip rate: how often an independent classifier takes the result for
-    that class. Cycle: how far there and back ends from the image. Kernel: how far translations are from real images of
+    that class, beside how often it does so for the image itself, and for the image redrawn unchanged. Cycle: how far there and back ends from the image. Kernel: how far translations are from real images of
     the class, in the classifier's features, and how far the images were before.
 
         raremix maps gate my_images/ runs/generators/lesions-stargan CLASSIFIER
@@ -142,7 +142,7 @@ def gate(
     if as_json:
         print_json({"classes": facts, "file": str(path)})
         return
-    table = RichTable("to", "images", "flip rate", "before", "cycle", "change", "kernel distance", "before")
+    table = RichTable("to", "images", "flip rate", "before", "redrawn", "cycle", "change", "mask area", "kernel distance", "before")
     for one in found:
         kernels = ["too few" if value is None else f"{value:.3g}" for value in (one.kernel, one.kernel_before)]
         flip = f"{one.flipped:.2f} [{one.low:.2f}, {one.high:.2f}]"
@@ -151,8 +151,10 @@ def gate(
             str(one.images),
             flip,
             f"{one.before:.2f}",
+            f"{one.redrawn:.2f}",
             f"{one.cycle:.3f}",
             f"{one.change:.3f}",
+            f"{one.area:.1%}",
             *kernels,
         )
     out.print(table)

@@ -260,8 +260,15 @@ class ImageTranslator(Protocol):
 class ImageReconstructor(ImageTranslator, Protocol):
     """A translator that can also draw images as what they are, so that its errors can be told from its changes."""
 
-    def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Return the images as the translator draws them when nothing is to change."""
+    def reconstruct(
+        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
+        """Return the images as the translator draws them when nothing is to change.
+
+        Args:
+            images: values in [0, 1].
+            targets: their own classes, if they are known.
+        """
         ...
 
 

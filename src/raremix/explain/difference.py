@@ -28,9 +28,9 @@ class DifferenceMap:
 
     Args:
         translator: (images, targets, rng=...) -> images that show the classes of the targets.
-        to_reconstruction: compare with `translator.reconstruct(images)` instead of the images.
+        to_reconstruction: compare with `translator.reconstruct(images, own)` instead of the images.
         robust: scale by the 99.5th percentile instead of the largest value, and cut what exceeds it.
-        seed: address of the translator's random draws, which are the same in every call.
+        seed: address of the translator's random draws, which are the same in every call with the same `block`.
 
     Raises:
         ConfigError: if a reconstruction is asked of a translator that makes none.
@@ -53,13 +53,48 @@ class DifferenceMap:
             )
 
     @torch.no_grad()
-    def __call__(self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"]) -> Float[Tensor, "B 1 H W"]:
-        """Return what changes when the images are translated to the targets' classes."""
+    def __call__(
+        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], own: Float[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B 1 H W"]:
+        """Return what changes when the images are translated to the targets' classes.
+
+        Args:
+            images: values in [0, 1].
+            targets: the classes to go to.
+            own: the images' own classes, which reconstructions ask for; without them the translator has to guess.
+        """
         others = self.translator(images, targets, rng=rng(self.seed, "mask"))
-        if self.to_reconstruction:
-            assert isinstance(self.translator, ImageReconstructor)
-            images = self.translator.reconstruct(images)
-        return difference_map(images, others, robust=self.robust)
+        return difference_map(self._start(images, own), others, robust=self.robust)
+
+    @torch.no_grad()
+    def towards_every(
+        self, images: Float[Tensor, "B C H W"], own: Float[Tensor, "B K"], *, block: int = 0, with_own: bool = True
+    ) -> Float[Tensor, "B K H W"]:
+        """Return what changes when the images are translated to each class in turn.
+
+        Each image is drawn once per class, and once more as its own class where reconstructions are compared with.
+
+        Args:
+            images: values in [0, 1].
+            own: their own classes.
+            block: number of the batch; each draws styles of its own.
+            with_own: also towards an image's own class, whose map is zero otherwise.
+        """
+        start, classes = self._start(images, own), own.shape[1]
+        found = torch.zeros(len(images), classes, *images.shape[-2:], device=images.device)
+        for k in range(classes):
+            rows = torch.arange(len(images)) if with_own else (own.argmax(dim=1) != k).nonzero()[:, 0]
+            if len(rows):
+                wanted = torch.eye(classes, device=images.device)[k].expand(len(rows), -1)
+                others = self.translator(images[rows], wanted, rng=rng(self.seed, "mask", block, k))
+                found[rows, k] = difference_map(start[rows], others, robust=self.robust)[:, 0].float()
+        return found
+
+    def _start(self, images: Float[Tensor, "B C H W"], own: Float[Tensor, "B K"] | None) -> Float[Tensor, "B C H W"]:
+        if not self.to_reconstruction:
+            return images
+        assert isinstance(self.translator, ImageReconstructor)
+        return self.translator.reconstruct(images) if own is None else self.translator.reconstruct(images, own)
 
 
 def difference_map(

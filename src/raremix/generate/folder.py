@@ -45,6 +45,7 @@ class GeneratorCard:
         raremix: version.
         identity: hash of everything that it depends on.
         measured: figures by name, from the training.
+        classifier: hash of the weights of the classifier that helped to train it; empty: none did.
     """
 
     method: str
@@ -66,6 +67,7 @@ class GeneratorCard:
     raremix: str = ""
     identity: str = ""
     measured: dict[str, float] = field(default_factory=dict)
+    classifier: str = ""
 
 
 def save_generator(

@@ -39,17 +39,6 @@ class ClassTranslator(ImageReconstructor, Protocol):
         """What is drawn."""
         ...
 
-    def reconstruct(
-        self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"] | None = None
-    ) -> Float[Tensor, "B C H W"]:
-        """Return the images as they come out when nothing is to change.
-
-        Args:
-            images: values in [0, 1].
-            targets: their own classes, if they are known.
-        """
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:

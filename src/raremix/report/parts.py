@@ -75,8 +75,9 @@ class Translator(Part):
         to: the class; empty where nothing could be measured.
         words: the verdict.
         flipped, low, high: share of the translations that are taken for the class, with its 95 % interval.
-        before: the same share of the images as they were.
+        before, redrawn: the same share of the images as they were, and as the translator draws them unchanged.
         change, cycle: mean absolute difference to the image, of its translation, and of the way there and back.
+        area, tenth: mean and 10 % quantile of the area of masks by its difference maps, as a share of the image.
         kernel, kernel_before: kernel distance to real images of the class.
     """
 
@@ -87,8 +88,11 @@ class Translator(Part):
     low: float | None = None
     high: float | None = None
     before: float | None = None
+    redrawn: float | None = None
     change: float | None = None
     cycle: float | None = None
+    area: float | None = None
+    tenth: float | None = None
     kernel: float | None = None
     kernel_before: float | None = None
 

@@ -270,6 +270,25 @@ def refuse_other_classes(card: ClassifierCard, manifest: Manifest) -> None:
         )
 
 
+def refuse_other_images(classifier: Path, card: ClassifierCard, shape: tuple[int, ...]) -> None:
+    """Refuse images of another size, or with other channels, than a classifier looks at.
+
+    Args:
+        classifier: its folder, for the message.
+        card: what is known of it.
+        shape: of the images: (..., channels, height, width).
+
+    Raises:
+        ConfigError: saying which settings fit.
+    """
+    channels, size = shape[-3], shape[-1]
+    if (card.channels, card.size) != (channels, size):
+        raise ConfigError(
+            f"{classifier} looks at {card.channels} x {card.size} x {card.size}, the images are "
+            f"{channels} x {size} x {size}: set data.size={card.size} and data.channels={card.channels}"
+        )
+
+
 def refuse_seen(classifier: Path, manifest: Manifest, ids: Int[np.ndarray, " m"]) -> None:
     """Refuse images that a classifier was trained on, whatever they are called here."""
     seen = (read_fitted(classifier) or {}).get("train")

@@ -11,13 +11,13 @@ from torch import Tensor
 from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.fitted import FITTED_ON, FittedOn, read_fitted, write_fitted
-from raremix.core.protocols import ImportanceMap
 from raremix.core.random import rng, torch_seed
 from raremix.core.types import Progress, Stream
+from raremix.explain import DifferenceMap
 from raremix.generate import generator_hash
 from raremix.study.arm_table import ArmSpec
 from raremix.study.fitted import check_fitted, rows_of
-from raremix.study.generators.use import translators_in
+from raremix.study.generators.use import drawing_device, translators_in
 from raremix.study.mixers import KeptImportance, kept_importance, make_mixer
 from raremix.study.prepare import Prepared
 from raremix.study.spec import StudySpec, augmentation_of, sampler_of
@@ -26,7 +26,10 @@ from raremix.train.feed import to_float
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, store
 
 # Raise when the maps of an entry would change for the same settings.
-MAPS_VERSION = 3
+MAPS_VERSION = 4
+
+BATCH = 64
+"""Images whose maps are drawn at once."""
 
 
 def make_feed(spec: StudySpec, prepared: Prepared, arm: ArmSpec, *, seed: int, rank: int = 0, ranks: int = 1) -> Feed:
@@ -97,11 +100,13 @@ def computed_maps(
         found = torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
         return exchanged(found, ids, targets) if kept.shuffled else found
     draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid, maps=each)
-    for start in range(0, len(ids), 64):
-        chosen = ids[start : start + 64].copy()  # the manifest's own column cannot be written to
-        images = to_float(prepared.cache.take(chosen))
-        own = torch.from_numpy(targets[start : start + 64]).float()
-        drawn = _towards_all(draw, images, own.shape[1]) if kept.is_per_class else draw(images, own)
+    device = drawing_device() if kept.is_per_class else torch.device("cpu")
+    for block, start in enumerate(range(0, len(ids), BATCH)):
+        chosen = ids[start : start + BATCH].copy()  # the manifest's own column cannot be written to
+        images = to_float(prepared.cache.take(chosen)).to(device)
+        own = torch.from_numpy(targets[start : start + BATCH]).float().to(device)
+        # Towards their own class too: VariMix as published mixes pairs of one class.
+        drawn = draw.towards_every(images, own, block=block) if isinstance(draw, DifferenceMap) else draw(images, own)
         store(maps, torch.from_numpy(chosen), drawn)
         if progress is not None:
             progress("importance maps", start + len(chosen), len(ids))
@@ -130,11 +135,6 @@ def exchanged(
         ring = own[rng(0, "pair", k, 1).permutation(len(own))]
         found[torch.from_numpy(ring)] = maps[torch.from_numpy(np.roll(ring, 1))]
     return found
-
-
-def _towards_all(draw: ImportanceMap, images: Float[Tensor, "B C H W"], classes: int) -> Float[Tensor, "B K h w"]:
-    """Draw the maps of images towards every class, their own too: VariMix as published mixes pairs of one class."""
-    return torch.cat([draw(images, one.expand(len(images), -1)) for one in torch.eye(classes)], dim=1)
 
 
 def _rows_behind(folder: Path) -> dict[str, str | int]:

@@ -1,5 +1,6 @@
 """Hyperplane maps and the gate: on a translator and classifiers whose answers are known."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,7 +83,7 @@ def know(monkeypatch: pytest.MonkeyPatch, prepared: Prepared, *, line: float, dr
         manifest_hash="",
         training={},
     )
-    opened = (Dimmer() if drawer is None else drawer, SimpleNamespace(method="dimmer"))
+    opened = (Dimmer() if drawer is None else drawer, SimpleNamespace(method="dimmer", classifier=""))
     for module in (hyperplane_maps, translation_gate):
         monkeypatch.setattr(module, "open_translator", lambda *_, **__: opened)
         monkeypatch.setattr(module, "refuse_other_form", lambda *_, **__: None)
@@ -130,7 +131,9 @@ def test_the_gate_opens_for_a_translator_that_changes_the_class(
     assert sum(one.images for one in found) == patients, "one image of each patient, sent to the class it is not of"
     for one in found:
         assert one.flipped == 1.0
+        assert one.redrawn == one.before, "it redraws without an error"
         assert ("show what makes the class" in one.words(2)) == (one.low > max(0.5, one.before))
+        assert 0 < one.tenth < one.area < 1
         assert one.cycle > 0.01
 
 
@@ -147,10 +150,10 @@ def test_the_gate_stays_shut_for_one_that_changes_nothing(prepared: Prepared, mo
 
 
 def test_words_follow_the_interval() -> None:
-    def words(low: float, before: float) -> str:
+    def words(low: float, before: float, redrawn: float = 0.0) -> str:
         return Towards(
-            name="x", images=9, flipped=0.45, low=low, high=0.6, before=before, change=0.1, cycle=0.1, kernel=None,
-            kernel_before=None,
+            name="x", images=9, flipped=0.45, low=low, high=0.6, before=before, redrawn=redrawn, change=0.1, cycle=0.1,
+            area=0.1, tenth=0.1, kernel=None, kernel_before=None,
         ).words(4)  # fmt: skip
 
     assert "show what makes the class" in words(0.6, 0.1)
@@ -159,6 +162,40 @@ def test_words_follow_the_interval() -> None:
     assert "NOT" in words(0.2, 0.1)
     assert "NOT" in words(0.7, 0.9), "they were taken for it as often before"
     assert "before they were translated (90 %)" in words(0.7, 0.9)
+    assert "NOT" in words(0.7, 0.1, redrawn=0.77), "redrawing alone did it"
+    assert "redrawn without a change of class (77 %)" in words(0.7, 0.1, redrawn=0.77)
+
+
+def test_what_redrawing_does_by_itself_is_told_apart(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faded(Dimmer):
+        def reconstruct(self, images: Tensor, targets: Tensor | None = None) -> Tensor:
+            assert targets is not None
+            return torch.full_like(images, 0.9)
+
+    know(monkeypatch, prepared, line=0.5, drawer=Faded())
+    first, second = judge_translations(Path("g"), Path("c"), prepared)
+    assert (first.redrawn, second.redrawn) == (0.0, 1.0)
+    assert "show what makes" in first.words(2)
+    assert "NOT" in second.words(2)
+
+
+def test_neither_judge_of_its_own_nor_one_of_other_images(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    know(monkeypatch, prepared, line=0.5)
+    files.write_bytes(tmp_path / "model.safetensors", b"weights")
+    card = SimpleNamespace(method="dimmer", classifier=files.hash_file(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(translation_gate, "open_translator", lambda *_, **__: (Dimmer(), card))
+    with pytest.raises(GuardError, match="helped to train"):
+        judge_translations(Path("g"), tmp_path, prepared)
+    files.write_bytes(tmp_path / "model.safetensors", b"others")
+    assert judge_translations(Path("g"), tmp_path, prepared)
+    _, told = translation_gate.load_classifier(tmp_path)
+    for module in (translation_gate, hyperplane_maps):
+        monkeypatch.setattr(module, "load_classifier", lambda _: (Bright(0.5), replace(told, size=224)))
+    for judge in (judge_translations, cross_boundaries):
+        with pytest.raises(ConfigError, match=r"data\.size=224"):
+            judge(Path("g"), tmp_path, prepared)
 
 
 def test_bad_requests_are_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

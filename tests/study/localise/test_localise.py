@@ -210,7 +210,7 @@ class Brighter:
         other[:, :, 0, 0] = targets.argmax(dim=1)[:, None] / 2
         return other
 
-    def reconstruct(self, images: Tensor) -> Tensor:
+    def reconstruct(self, images: Tensor, targets: Tensor | None = None) -> Tensor:
         return images
 
     def along(self, images: Tensor, own: Tensor, other: Tensor, place: Tensor) -> Tensor:

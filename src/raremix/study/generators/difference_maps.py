@@ -23,7 +23,7 @@ from raremix.study.generators.use import TRANSLATORS, drawing_device, open_trans
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
 
-VERSION = 1
+VERSION = 2
 """Raised when the maps of an entry would change for the same settings."""
 
 BATCH = 32
@@ -125,10 +125,10 @@ def compute_maps(
         files.folder(entry.parent)
         files.sweep(entry.parent)
         with files.atomic_folder(entry) as draft:
-            areas: list[dict[str, Any]] = []
+            areas = np.full((len(ids), len(card.classes)), np.nan, dtype=np.float32)
             blocks = _blocks(folder, prepared, ids, asked, areas, progress=progress)
             files.stream_array(draft / "maps.raw", blocks)
-            files.write_parquet(draft / "areas.parquet", pl.DataFrame(areas))
+            files.write_parquet(draft / "areas.parquet", _area_table(areas, prepared, ids))
             files.write_json(draft / "facts.json", {"ids": ids.tolist(), "side": card.form.size})
             files.seal(draft, PARTS)
     files.verify(entry, advice="delete the folder; it is made again when needed")
@@ -159,10 +159,11 @@ def _blocks(
     prepared: Prepared,
     ids: Int[np.ndarray, " n"],
     settings: MapSettings,
-    areas: list[dict[str, Any]],
+    areas: Float[np.ndarray, "n K"],
     *,
     progress: Progress | None,
 ) -> Iterator[np.ndarray]:
+    """Yield the maps batch by batch, and write the mean of each map into `areas`."""
     style: Mapping[str, Any] = {} if settings.style is None else {"style": settings.style}
     try:
         translator = TRANSLATORS[str(folder)](**style)
@@ -174,23 +175,23 @@ def _blocks(
         robust=settings.robust,
         seed=settings.seed,
     )
-    classes = prepared.manifest.card.classes
-    targets, device = np.nan_to_num(prepared.manifest.targets(ids)), drawing_device()
-    for start in range(0, len(ids), BATCH):
-        chosen, own = ids[start : start + BATCH], targets[start : start + BATCH].argmax(axis=1)
-        images = to_float(prepared.cache.take(chosen))
-        found = torch.zeros(len(chosen), len(classes), *images.shape[-2:])
-        for k, name in enumerate(classes):
-            rows = torch.from_numpy(np.flatnonzero(own != k))
-            if not len(rows):
-                continue
-            wanted = torch.eye(len(classes))[k].expand(len(rows), -1)
-            found[rows, k] = draw(images[rows].to(device), wanted.to(device))[:, 0].cpu()
-            means: Float[np.ndarray, " r"] = found[rows, k].mean(dim=(1, 2)).numpy()
-            areas += [
-                {"id": int(chosen[row]), "own": classes[own[row]], "to": name, "area": float(area)}
-                for row, area in zip(rows.tolist(), means, strict=True)
-            ]
+    targets = torch.from_numpy(np.nan_to_num(prepared.manifest.targets(ids))).float()
+    device = drawing_device()
+    for block, start in enumerate(range(0, len(ids), BATCH)):
+        rows = slice(start, start + BATCH)
+        images = to_float(prepared.cache.take(ids[rows])).to(device)
+        found = draw.towards_every(images, targets[rows].to(device), block=block, with_own=False).cpu()
+        areas[rows] = found.mean(dim=(2, 3)).numpy()
         yield to_bytes(found)
         if progress is not None:
-            progress("difference maps", start + len(chosen), len(ids))
+            progress("difference maps", start + len(images), len(ids))
+
+
+def _area_table(areas: Float[np.ndarray, "n K"], prepared: Prepared, ids: Int[np.ndarray, " n"]) -> pl.DataFrame:
+    """Return one row per image and other class."""
+    classes = np.array(prepared.manifest.card.classes)
+    own = np.nan_to_num(prepared.manifest.targets(ids)).argmax(axis=1)
+    image, to = np.nonzero(np.arange(len(classes)) != own[:, None])
+    return pl.DataFrame(
+        {"id": ids[image], "own": classes[own[image]], "to": classes[to], "area": areas[image, to].astype(np.float64)}
+    )

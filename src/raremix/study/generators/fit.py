@@ -189,6 +189,7 @@ def _keep(work: _Work, networks: dict[str, nn.Module], fitted: FitResult, album:
     manifest, card = prepared.manifest, prepared.manifest.card
     rows = rows_of(manifest, ids)
     held = np.concatenate([manifest.rows("validation"), manifest.rows("test")])
+    teacher = spec.table.classifier
     save_generator(
         folder,
         card=GeneratorCard(
@@ -211,6 +212,7 @@ def _keep(work: _Work, networks: dict[str, nn.Module], fitted: FitResult, album:
             raremix=__version__,
             identity=work.identity,
             measured=measured,
+            classifier="" if teacher is None else files.hash_file(teacher / "model.safetensors"),
         ),
         weights=kept,
         rows=rows,

@@ -10,15 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from raremix.core import files
 from raremix.core.errors import GuardError
 from raremix.core.features import features_seen
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.evaluate import wilson
 from raremix.evaluate.generative import kernel_distance
+from raremix.explain.difference import difference_map
 from raremix.generate import ClassTranslator
 from raremix.models import load_classifier
-from raremix.study.apply import refuse_other_classes, refuse_seen
+from raremix.study.apply import refuse_other_classes, refuse_other_images, refuse_seen
 from raremix.study.generators.guard import refuse_leaking, refuse_other_form
 from raremix.study.generators.use import drawing_device, open_translator
 from raremix.study.prepare import Prepared
@@ -36,8 +38,12 @@ class Towards:
         images: how many images of other classes were translated.
         flipped, low, high: share of the translations that the classifier takes for the class, with its 95 % interval.
         before: the same share of the images as they were.
+        redrawn: the same share of the images as the translator draws them when nothing is to change: what it cannot
+            draw may look like another class by itself.
         change: mean absolute difference of a translation to its image.
         cycle: mean absolute difference of an image to itself, translated there and back.
+        area, tenth: mean and 10 % quantile over the images of the mean of their difference map, which is the area that
+            a mask by it has under a uniform threshold, as a share of the image.
         kernel: kernel distance, in the classifier's features, of the translations to real images of the class; None
             where there are fewer than eight of these.
         kernel_before: the same of the images as they were.
@@ -49,23 +55,28 @@ class Towards:
     low: float
     high: float
     before: float
+    redrawn: float
     change: float
     cycle: float
+    area: float
+    tenth: float
     kernel: float | None
     kernel_before: float | None
 
     def words(self, classes: int) -> str:
         """Say in plain words what the numbers mean for difference maps."""
-        chance = max(1 / classes, self.before)
+        least, what = max(
+            (1 / classes, "by chance"),
+            (self.before, "of the images before they were translated"),
+            (self.redrawn, "of the images redrawn without a change of class"),
+        )
         rate = f"{100 * self.flipped:.0f} % of the translations to {self.name} are taken for it"
-        what = "by chance" if self.before < 1 / classes else "of the images before they were translated"
-        least = f"{what} ({100 * chance:.0f} %)"
-        if self.low > max(0.5, chance):
+        if self.low > max(0.5, least):
             return f"{rate}: difference maps towards it show what makes the class, as this classifier sees it."
-        if self.low > chance:
-            return f"{rate}, more than {least} and not most: maps towards it are partly about it."
+        if self.low > least:
+            return f"{rate}, more than {what} ({100 * least:.0f} %) and not most: maps towards it are partly about it."
         return (
-            f"{rate}, no more than {least}: maps towards it are NOT about the class. "
+            f"{rate}, no more than {what} ({100 * least:.0f} %): maps towards it are NOT about the class. "
             "Train the translator longer, with class_heads, or with an auxiliary classifier."
         )
 
@@ -92,9 +103,9 @@ def judge_translations(
         progress: called as images are translated.
 
     Raises:
-        ConfigError: if the translator draws something else than the data hold.
+        ConfigError: if the translator draws something else than the data hold, or the classifier looks at other images.
         ManifestError: if the classifier tells something else apart, or the split has no images.
-        GuardError: if the split is train.
+        GuardError: if the split is train, or the classifier is the one that helped to train the translator.
         HeldOutError: if either was trained on these images.
     """
     manifest, classes = prepared.manifest, prepared.manifest.card.classes
@@ -103,8 +114,10 @@ def judge_translations(
     drawer, card = open_translator(generator, drawing=drawing)
     refuse_other_form(generator, card, manifest, size=prepared.cache.shape[-1], channels=prepared.channels)
     refuse_leaking(generator, manifest, what=f"the generator {generator}")
+    refuse_own_judge(generator, card.classifier, classifier)
     model, facts = load_classifier(classifier)
     refuse_other_classes(facts, manifest)
+    refuse_other_images(classifier, facts, prepared.cache.shape)
     ids = manifest.rows_of(split)
     refuse_seen(classifier, manifest, ids)
     # One image of each patient: several are no independent witnesses.
@@ -116,6 +129,7 @@ def judge_translations(
     model.eval().to(device)
     images = to_float(prepared.cache.take(ids))
     called, features = _ask(model, images, device)
+    again, _ = _ask(model, _redrawn(drawer, images, labels, len(classes), device), device)
     found = []
     for k, name in enumerate(classes):
         rows = np.flatnonzero(labels != k)
@@ -124,6 +138,7 @@ def judge_translations(
         there, back = _there_and_back(drawer, images[rows], labels[rows], k, len(classes), seed, device)
         then, vectors = _ask(model, there, device)
         hits = int((then == k).sum())
+        areas = difference_map(images[rows], there).mean(dim=(1, 2, 3)).numpy()
         share = wilson(hits, len(rows))
         real = features[labels == k]
         is_enough = len(real) >= LEAST and len(rows) >= LEAST
@@ -135,8 +150,11 @@ def judge_translations(
                 low=float(share.low),
                 high=float(share.high),
                 before=float((called[rows] == k).mean()),
+                redrawn=float((again[rows] == k).mean()),
                 change=float((there - images[rows]).abs().mean()),
                 cycle=float((back - images[rows]).abs().mean()),
+                area=float(areas.mean()),
+                tenth=float(np.quantile(areas, 0.1)),
                 kernel=kernel_distance(real, vectors) if is_enough else None,
                 kernel_before=kernel_distance(real, features[rows]) if is_enough else None,
             )
@@ -144,6 +162,31 @@ def judge_translations(
         if progress is not None:
             progress("classes", k + 1, len(classes))
     return found
+
+
+def refuse_own_judge(generator: Path, teacher: str, classifier: Path) -> None:
+    """Refuse the classifier that a translator was trained to please, which would praise it.
+
+    Args:
+        generator: folder of the translator.
+        teacher: hash of the weights of the classifier that helped to train it; empty: none did.
+        classifier: folder of the one that is to judge.
+
+    Raises:
+        GuardError: saying what to do.
+    """
+    if teacher and files.hash_file(classifier / "model.safetensors") == teacher:
+        raise GuardError(
+            f"{classifier} helped to train {generator}: take one that did not, for example of another seed of the study"
+        )
+
+
+def _redrawn(
+    drawer: ClassTranslator, images: Float[Tensor, "n C H W"], labels: np.ndarray, classes: int, device: torch.device
+) -> Float[Tensor, "n C H W"]:
+    own = torch.eye(classes)[torch.from_numpy(labels)]
+    parts = zip(images.split(BATCH), own.split(BATCH), strict=True)
+    return torch.cat([drawer.reconstruct(some.to(device), one.to(device)).cpu() for some, one in parts])
 
 
 def _there_and_back(

@@ -20,7 +20,7 @@ from raremix.explain import ClassPath, HyperplaneMaps, hyperplane_maps
 from raremix.explain.scale import min_max
 from raremix.generate.sampling import to_bytes
 from raremix.models import load_classifier
-from raremix.study.apply import refuse_other_classes
+from raremix.study.apply import refuse_other_classes, refuse_other_images
 from raremix.study.generators.album import examples
 from raremix.study.generators.guard import refuse_other_form
 from raremix.study.generators.pictures import draw_sheet
@@ -76,7 +76,7 @@ def cross_boundaries(
         progress: called as images are followed.
 
     Raises:
-        ConfigError: if the translator has no such way.
+        ConfigError: if the translator has no such way, or the classifier looks at other images.
         ManifestError: if the split has no images, or the classifier tells other classes apart.
         UnknownNameError: for a class or split that there is not.
     """
@@ -88,6 +88,7 @@ def cross_boundaries(
     model, facts = load_classifier(classifier)
     classes = manifest.card.classes
     refuse_other_classes(facts, manifest)
+    refuse_other_images(classifier, facts, prepared.cache.shape)
     for name in to or ():
         if name not in classes:
             raise UnknownNameError("class", name, classes)

@@ -163,7 +163,12 @@ def _difference(model: nn.Module, translator: ImageTranslator | None, classes: i
     if translator is None:
         raise ConfigError("difference maps need a translator: --translator FOLDER, of raremix generator fit")
     draw = DifferenceMap(translator=translator, to_reconstruction=True)
-    return lambda images, own, other: draw(images, torch.eye(classes, device=images.device)[other])
+
+    def change(images: Tensor, own: Tensor, other: Tensor) -> Tensor:
+        named = torch.eye(classes, device=images.device)
+        return draw(images, named[other], own=named[own])
+
+    return change
 
 
 def _hyperplane(model: nn.Module, translator: ImageTranslator | None, classes: int) -> PairMap:

@@ -17,6 +17,9 @@ from raremix.study.prepare import Prepared
 from raremix.study.record.outcomes import Outcome
 from raremix.study.spec import StudySpec
 
+VERSION = 2
+"""Raised when a verdict would have other figures for the same files."""
+
 KEPT = "gates.jsonl"
 """File of a run folder that holds what was found, so that it is measured once."""
 
@@ -77,7 +80,13 @@ def _judged(
     name: str,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    about = [generator_hash(path), dict(drawing), files.hash_file(judge / "model.safetensors"), prepared.cache.key]
+    about = [
+        VERSION,
+        generator_hash(path),
+        dict(drawing),
+        files.hash_file(judge / "model.safetensors"),
+        prepared.cache.key,
+    ]
     key = files.hash_value(about)
     kept = [entry["found"] for entry in files.read_records(folder / KEPT) if entry.get("key") == key]
     if kept:
