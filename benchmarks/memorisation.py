@@ -4,9 +4,10 @@
 
 Patients (lesions) of Kermany's X-rays and of HAM10000 are dealt to four parts of up to `--images` images: those that a
 generator would have been fitted on, the reference, those that calibrate, and those that stand for what an honest
-generator draws: real images of patients whom it never saw. The latter two are then dealt again, 20 times. Each time:
-the share of honest images that is flagged, whether the set is called memorised, the same after 5 % of it were replaced
-by copies of training images (all kinds in turn), and the share of planted copies that is found by kind.
+generator draws: real images of patients whom it never saw. The latter two are then dealt again, 1,000 times. Each
+time: the share of honest images that is flagged, of all and of each class, whether the set, or a class of it, is called
+memorised, the same after 5 % of the set were replaced by copies of training images (all kinds in turn), and the share
+of planted copies that is found by kind.
 """
 
 import argparse
@@ -23,10 +24,19 @@ from torch.nn import functional
 
 from raremix.core import files
 from raremix.data import Manifest, Table, build_cache
-from raremix.evaluate.generative import COPIES, Space, judge_ratios, pixel_space, pixel_views, plant_copies, ratios_of
+from raremix.evaluate.generative import (
+    COPIES,
+    LEVEL,
+    PixelViews,
+    Space,
+    judge_ratios,
+    pixel_space,
+    plant_copies,
+    ratios_of,
+)
 from raremix.study.audit.representation import Representation, representation_of
 
-DRAWS, COPIED, PLANTED = 20, 0.05, 100
+DRAWS, COPIED, PLANTED = 1000, 0.05, 100
 
 
 def data_sets(data: Path, cache: Path) -> dict[str, tuple[Manifest, int, int]]:
@@ -56,19 +66,22 @@ def encoded(images: np.ndarray, representation: Representation) -> np.ndarray:
     return np.concatenate(found)[:, None]
 
 
-def judged(manifest: Manifest, size: int, channels: int, *, images: int, weights: Path, cache: Path) -> dict[str, Any]:
+def judged(
+    manifest: Manifest, size: int, channels: int, *, images: int, seed: int, weights: Path, cache: Path
+) -> dict[str, Any]:
     """Deal, plant and look."""
     store = build_cache(manifest, size=size, channels=channels, root=cache)
     groups = manifest.frame["group"].to_numpy()
-    stream = np.random.default_rng(0)
+    stream = np.random.default_rng(seed)
     parts = np.array_split(stream.permutation(np.unique(groups)), 4)
-    train, reference, *others = (store.take(manifest.ids[np.isin(groups, part)][:images]) for part in parts)
-    unseen = np.concatenate(others)
+    ids = [manifest.ids[np.isin(groups, part)][:images] for part in parts]
+    train, reference, unseen = (store.take(some) for some in (ids[0], ids[1], np.concatenate(ids[2:])))
+    labels = manifest.targets(np.concatenate(ids[2:])).argmax(axis=1)
     chosen = stream.permutation(len(train))[:PLANTED]
     planted = {kind: plant_copies(train[chosen], kind=kind) for kind in COPIES}
     representation = representation_of(weights, manifest, cache=cache)
     views = {
-        "pixels": (pixel_views(unseen), {kind: pixel_views(copies) for kind, copies in planted.items()}),
+        "pixels": (PixelViews(unseen), {kind: PixelViews(copies) for kind, copies in planted.items()}),
         "features": (
             encoded(unseen, representation),
             {kind: encoded(copies, representation) for kind, copies in planted.items()},
@@ -96,21 +109,24 @@ def judged(manifest: Manifest, size: int, channels: int, *, images: int, weights
             for one in clean
         ]
         known, found = (judge_ratios(some, calibration_patients=len(calibrating)) for some in (clean, dirty))
-        runs.append(
-            {
-                "flagged": float(known.is_flagged.mean()),
-                "false_alarm": known.has_copies,
-                "detected": found.has_copies,
-                "found": dict(known.sight.found),
-            }
-        )
+        classes = [known.among(labels[honest] == k) for k in range(len(manifest.card.classes))]
+        runs.append((known, found, classes))
     return {
         "images": [len(train), len(reference), len(unseen) // 2, len(unseen) - len(unseen) // 2],
-        "flagged": float(np.mean([run["flagged"] for run in runs])),
-        "false_alarms": sum(run["false_alarm"] for run in runs),
-        "detected": sum(run["detected"] for run in runs),
-        "found": {kind: float(np.mean([run["found"][kind] for run in runs])) for kind in COPIES},
-        "runs": runs,
+        "draws": len(runs),
+        "flagged": float(np.mean([known.is_flagged.mean() for known, _, _ in runs])),
+        "false_alarms": float(np.mean([known.has_copies for known, _, _ in runs])),
+        "detected": float(np.mean([found.has_copies for _, found, _ in runs])),
+        "found": {kind: float(np.mean([known.sight.found[kind] for known, _, _ in runs])) for kind in COPIES},
+        "classes": {
+            name: {
+                "images": float(np.mean([classes[k].images for _, _, classes in runs])),
+                "flagged": sum(classes[k].flagged for _, _, classes in runs)
+                / max(1, sum(classes[k].images for _, _, classes in runs)),
+                "false_alarms": float(np.mean([classes[k].p < LEVEL for _, _, classes in runs])),
+            }
+            for k, name in enumerate(manifest.card.classes)
+        },
     }
 
 
@@ -120,22 +136,35 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the real images")
     parser.add_argument("--weights", type=Path, required=True, help="weights of a network, .safetensors")
     parser.add_argument("--images", type=int, default=500, help="images of each part, at most")
+    parser.add_argument("--seed", type=int, default=0, help="deals patients to the parts")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where decoded images are kept")
     parser.add_argument("--json", type=Path, default=NUMBERS / "memorisation.json")
     options = parser.parse_args()
     found = {
         name: judged(
-            manifest, size, channels, images=options.images, weights=options.weights.resolve(), cache=options.cache
+            manifest,
+            size,
+            channels,
+            images=options.images,
+            seed=options.seed,
+            weights=options.weights.resolve(),
+            cache=options.cache,
         )
         for name, (manifest, size, channels) in data_sets(options.data.resolve(), options.cache).items()
     }
     table = RichTable("", *found, title=f"the look for copies, {DRAWS} draws")
     table.add_row("honest images flagged", *(f"{100 * one['flagged']:.2f} %" for one in found.values()))
-    table.add_row("honest sets called memorised", *(f"{one['false_alarms']} of {DRAWS}" for one in found.values()))
-    table.add_row("sets with 5 % copies called so", *(f"{one['detected']} of {DRAWS}" for one in found.values()))
+    for row, key in (("honest sets called memorised", "false_alarms"), ("sets with 5 % copies called so", "detected")):
+        table.add_row(row, *(f"{100 * one[key]:.1f} %" for one in found.values()))
     for kind in COPIES:
         table.add_row(f"planted, found: {kind}", *(f"{100 * one['found'][kind]:.0f} %" for one in found.values()))
     Console(width=110).print(table)
+    for title, one in found.items():
+        classes = RichTable("class", "honest images", "flagged", "called memorised", title=title)
+        for name, row in one["classes"].items():
+            shares = (f"{100 * row[key]:.2f} %" for key in ("flagged", "false_alarms"))
+            classes.add_row(name, f"{row['images']:.0f}", *shares)
+        Console(width=110).print(classes)
     files.write_json(options.json.resolve(), {"sets": found, "machine": machine(threads=torch.get_num_threads())})
 
 

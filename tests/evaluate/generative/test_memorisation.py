@@ -74,7 +74,7 @@ def test_the_test_says_what_it_would_find() -> None:
     assert found.sight.found["exact"] == found.sight.found["flip"] == 1.0
     assert found.sight.found["gamma 0.7"] > 0.9
     assert "planted copies" in found.words()
-    assert 0 < found.most < 0.05
+    assert 0 < found.every.most < 0.05
 
 
 def test_a_space_in_which_nothing_is_seen_is_called_blind() -> None:
@@ -85,7 +85,7 @@ def test_a_space_in_which_nothing_is_seen_is_called_blind() -> None:
     blind = replace(seen, name="noise", planted=noise)
     found = audit_memorisation([blind], calibration_patients=300)
     assert set(found.sight.blind) == set(COPIES)
-    assert found.most == 1.0 or found.most > 0.5
+    assert found.every.most > 0.5
 
 
 def test_too_few_patients_are_refused() -> None:
@@ -123,10 +123,22 @@ def test_views_hold_flips_and_shifts() -> None:
     images = portraits(3, seed=6)
     views = pixel_views(images)
     assert views.shape == (3, 18, 32 * 32)
+    assert len(np.unique(views[0].round(5), axis=0)) == 18
     assert np.allclose(np.linalg.norm(views, axis=2), 1, atol=1e-5)
     assert np.allclose(views[:, 0], pixel_space(images))
     assert np.allclose(views[:, 1], pixel_space(images[..., ::-1]))
     assert np.allclose(pixel_views(images // 2 + 60)[:, 0], views[:, 0], atol=0.05)
+
+
+def test_a_shift_of_four_pixels_is_seen_in_large_images() -> None:
+    """4 of 224 are 1.14 of the 64 pixels that are compared; an image without noise shows what is left of it."""
+    stream = np.random.default_rng(0)
+    small = np.round(255 * stream.random((40, 1, 56, 56))).astype(np.uint8)
+    images = np.repeat(np.repeat(small, 4, axis=2), 4, axis=3)
+    copies = pixel_views(plant_copies(images, kind="shift 4 px"))
+    assert copies.shape == (40, 26, 64 * 64)
+    nearest = (copies @ pixel_space(images)[:, :, None]).max(axis=(1, 2))
+    assert nearest.min() > 0.9
 
 
 def test_views_made_on_demand_are_the_same() -> None:

@@ -9,7 +9,9 @@ from raremix.evaluate.generative.distances import frechet_distance, kernel_dista
 from raremix.evaluate.generative.embedding import embed_in_plane
 from raremix.evaluate.generative.figures import FIGURES, Figure, as_shown, generative_figures
 from raremix.evaluate.generative.memorisation import (
+    LEVEL,
     MIN_CALIBRATION,
+    Flags,
     MemorisationAudit,
     Ratios,
     Sight,
@@ -25,8 +27,10 @@ from raremix.evaluate.generative.probe import probe_accuracy
 __all__ = [
     "COPIES",
     "FIGURES",
+    "LEVEL",
     "MIN_CALIBRATION",
     "Figure",
+    "Flags",
     "MemorisationAudit",
     "Neighbourhoods",
     "PixelViews",

@@ -23,6 +23,8 @@ MIN_CALIBRATION = 50
 """Patients below which a threshold is a guess."""
 BLIND = 0.7
 """Share of planted copies of a kind below which the test is called blind to it."""
+LEVEL = 0.05
+"""Probability below which flags are called copies."""
 BLOCK = 256
 TINY = 1e-9
 
@@ -75,21 +77,31 @@ class Ratios:
     source: Int[np.ndarray, " m"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sight:
     """What the test can see.
 
     Attributes:
         thresholds: by space, the ratio below which an image is flagged.
-        rate: share of honest images that is flagged, at most, in all spaces together.
-        calibration: images that the thresholds rest on.
+        places: sum over the spaces of the place that a threshold takes among the calibration images, from below.
+        is_below: which calibration images lie below a threshold.
         found: by kind, the share of planted copies that is flagged in any space.
     """
 
     thresholds: Mapping[str, float]
-    rate: float
-    calibration: int
+    places: int
+    is_below: Bool[np.ndarray, " c"]
     found: Mapping[str, float]
+
+    @property
+    def calibration(self) -> int:
+        """Number of images that the thresholds rest on."""
+        return len(self.is_below)
+
+    @property
+    def rate(self) -> float:
+        """Share of honest images that is flagged, at most, in all spaces together."""
+        return min(1.0, self.places / (self.calibration + 1))
 
     @property
     def blind(self) -> tuple[str, ...]:
@@ -102,6 +114,25 @@ class Sight:
         return float(np.mean(list(self.found.values()))) if self.found else 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Flagged ones among some generated images.
+
+    Attributes:
+        flagged, images: how many.
+        by_chance: how many flags honest images would raise, at most.
+        p: probability of as many flags or more, if all were honest: beta-binomial, since the threshold is itself drawn
+            from a limited number of calibration images.
+        most: upper bound of the share of copies, one-sided 95 % (Clopper-Pearson), over the share that is found.
+    """
+
+    flagged: int
+    images: int
+    by_chance: float
+    p: float
+    most: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MemorisationAudit:
     """The result.
@@ -111,22 +142,41 @@ class MemorisationAudit:
         ratios: by space, of every generated image.
         source: training row that each generated image is nearest to, in the space where it is nearer.
         is_flagged: which generated images look like copies.
-        p: probability of as many flags or more, if all were honest: beta-binomial, since the threshold is itself drawn
-            from a limited number of calibration images.
-        most: upper bound of the share of copies, one-sided 95 % (Clopper-Pearson), over the share that is found.
     """
 
     sight: Sight
     ratios: Mapping[str, Float[np.ndarray, " m"]]
     source: Int[np.ndarray, " m"]
     is_flagged: Bool[np.ndarray, " m"]
-    p: float
-    most: float
+
+    def among(self, chosen: Bool[np.ndarray, " m"]) -> Flags:
+        """Count the flags of some images, such as those of a rare class, which drown among all.
+
+        The thresholds stay those of all calibration images. Where honest images of a class lie nearer to training
+        images than those of others do, which `Sight.is_below` tells, its p is too small.
+
+        Args:
+            chosen: which generated images.
+        """
+        sight, flagged, images = self.sight, int(self.is_flagged[chosen].sum()), int(chosen.sum())
+        upper = 1.0 if flagged == images else float(beta.ppf(0.95, flagged + 1, images - flagged))
+        return Flags(
+            flagged=flagged,
+            images=images,
+            by_chance=sight.rate * images,
+            p=float(betabinom.sf(flagged - 1, images, sight.places, max(1, sight.calibration + 1 - sight.places))),
+            most=min(1.0, upper / max(sight.mean_found, TINY)),
+        )
+
+    @property
+    def every(self) -> Flags:
+        """Count the flags of all images."""
+        return self.among(np.ones(len(self.is_flagged), dtype=bool))
 
     @property
     def has_copies(self) -> bool:
         """Whether more is flagged than chance explains."""
-        return self.p < 0.05
+        return self.every.p < LEVEL
 
     def order(self) -> Int[np.ndarray, " m"]:
         """Return generated rows, the likeliest copies first."""
@@ -135,14 +185,15 @@ class MemorisationAudit:
 
     def words(self) -> str:
         """Say the result in one sentence that promises nothing."""
-        flagged, total = int(self.is_flagged.sum()), len(self.is_flagged)
+        every = self.every
+        flagged, total = every.flagged, every.images
         sees = f"a test that finds {100 * self.sight.mean_found:.0f} % of planted copies"
         if self.has_copies:
             return (
                 f"Memorised: {flagged} of {total} images are nearer to a training image than honest ones are, where "
-                f"{self.sight.rate * total:.1f} would be by chance (p = {self.p:.2g}), in {sees}."
+                f"{every.by_chance:.1f} would be by chance (p = {every.p:.2g}), in {sees}."
             )
-        bound = f"with 95 % certainty, at most {100 * self.most:.2g} % are"
+        bound = f"with 95 % certainty, at most {100 * every.most:.2g} % are"
         if not flagged:
             return f"No copies were found among {total} images by {sees}; {bound}."
         return f"{flagged} of {total} images are flagged by {sees}, no more than chance explains; {bound}."
@@ -208,21 +259,12 @@ def judge_ratios(found: Sequence[Ratios], *, calibration_patients: int, rate: fl
         kind: float(np.any([one.planted[kind] < thresholds[one.name] for one in found], axis=0).mean())
         for kind in found[0].planted
     }
-    sight = Sight(
-        thresholds=thresholds,
-        rate=min(1.0, sum(k / (len(one.calibration) + 1) for one, k in zip(found, place, strict=True))),
-        calibration=len(found[0].calibration),
-        found=seen,
-    )
-    count, total = int(flagged.sum()), len(flagged)
-    upper = 1.0 if count == total else float(beta.ppf(0.95, count + 1, total - count))
+    below = np.any([one.calibration < thresholds[one.name] for one in found], axis=0)
     return MemorisationAudit(
-        sight=sight,
+        sight=Sight(thresholds=thresholds, places=sum(place), is_below=below, found=seen),
         ratios={one.name: one.made for one in found},
-        source=np.stack([one.source for one in found])[nearer, np.arange(total)],
+        source=np.stack([one.source for one in found])[nearer, np.arange(len(flagged))],
         is_flagged=flagged,
-        p=float(betabinom.sf(count - 1, total, sum(place), len(found[0].calibration) + 1 - sum(place))),
-        most=min(1.0, upper / max(sight.mean_found, TINY)),
     )
 
 

@@ -33,8 +33,8 @@ def facts_of(found: SyntheticQuality) -> dict[str, Any]:
             "calibration_images": audit.sight.calibration,
             "planted_found": dict(audit.sight.found),
             "flagged": [pair.made for pair in found.pairs if pair.is_flagged],
-            "p": audit.p,
-            "most": audit.most,
+            "p": audit.every.p,
+            "most": audit.every.most,
         },
         "provenance": found.provenance,
     }
