@@ -1,18 +1,56 @@
 """Images that are the same whenever they are asked for again: by seed, class and number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from raremix.core.random import torch_seed
+from raremix.core.memory import InParts
+from raremix.core.protocols import ImageTranslator
+from raremix.core.random import rng, torch_seed
 from raremix.generate.method import ImageGenerator
 
 BLOCK = 16
 """Images that are drawn at once. Another number of rows may take another path through a convolution, and round
-otherwise; so a block is always drawn whole, and what was not asked for is dropped."""
+otherwise; so a block is always drawn whole, and what was not asked for is dropped. Only where memory runs out it is
+drawn in parts."""
+
+
+class RowStreams(np.random.Generator):
+    """Draws for rows of which each has a stream of its own, so that they do not depend on the rows beside it.
+
+    It has what translators draw by: `standard_normal` and `random`.
+
+    Args:
+        streams: one per row; nobody else holds them.
+
+    Example:
+        >>> both = RowStreams([rng(0, "latent", 0), rng(0, "latent", 1)]).standard_normal((2, 3))
+        >>> bool((both[1] == rng(0, "latent", 1).standard_normal(3)).all())
+        True
+    """
+
+    def __init__(self, streams: Sequence[np.random.Generator]) -> None:
+        super().__init__(np.random.Philox(0))
+        self._streams = streams
+
+    def standard_normal(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw standard normal numbers; `size` begins with the number of rows."""
+        rest = self._rest(size)
+        return np.stack([stream.standard_normal(rest) for stream in self._streams])
+
+    def random(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw from [0, 1); `size` begins with the number of rows."""
+        rest = self._rest(size)
+        return np.stack([stream.random(rest) for stream in self._streams])
+
+    def _rest(self, size: int | Sequence[int]) -> tuple[int, ...]:
+        first, *rest = [size] if isinstance(size, int) else size
+        assert first == len(self._streams)
+        return tuple(rest)
 
 
 def sample(
@@ -26,7 +64,8 @@ def sample(
 ) -> Iterator[tuple[Int[np.ndarray, " b"], UInt8[np.ndarray, "b C H W"]]]:
     """Draw images of a class by their numbers, block by block.
 
-    Image i of a class depends on the seed, the class and i, and on nothing else: not on how many are asked for.
+    Image i of a class depends on the seed, the class and i, and on nothing else: not on how many are asked for, nor
+    on how many are drawn at once, but for rounding.
 
     Args:
         generator: a trained one.
@@ -38,15 +77,18 @@ def sample(
 
     Yields:
         Some of the numbers, and their images.
+
+    Raises:
+        RunError: if there is no memory for a single image.
     """
     where = torch.device("cpu") if device is None else device
-    size = block_of(generator, where)
+    size, parts = block_of(generator, where), InParts()
     for block in np.unique(numbers // size):
         every = np.arange(block * size, (block + 1) * size)
         latents = torch.stack([latent(seed, label, int(i), generator.latent) for i in every])
         targets = torch.zeros(size, classes)
         targets[:, label] = 1
-        images = generator.generate(targets.to(where), latents.to(where))
+        images = parts(generator.generate, targets.to(where), latents.to(where))
         asked = np.isin(every, numbers)
         yield every[asked], to_bytes(images)[asked]
 
@@ -54,6 +96,35 @@ def sample(
 def block_of(generator: object, device: torch.device) -> int:
     """Return how many images are drawn at once: on a GPU as many as fill it, where the generator says how many."""
     return BLOCK if device.type == "cpu" else int(getattr(generator, "block", BLOCK))
+
+
+def redraw(
+    translator: ImageTranslator,
+    images: Float[Tensor, "B C H W"],
+    targets: Float[Tensor, "B K"],
+    streams: Sequence[tuple[int, ...]],
+    *,
+    seed: int,
+    parts: InParts,
+) -> Float[Tensor, "B C H W"]:
+    """Translate images, each by a stream of its own.
+
+    Args:
+        translator: a trained one.
+        images: values in [0, 1].
+        targets: the classes that they are to show.
+        streams: the address of each image's stream among those of the seed.
+        seed: of the noise, or of the styles.
+        parts: how many are drawn at once; kept from one call to the next.
+
+    Raises:
+        RunError: if there is no memory for a single image.
+    """
+
+    def draw(images: Tensor, targets: Tensor, streams: Sequence[tuple[int, ...]]) -> Tensor:
+        return translator(images, targets, rng=RowStreams([rng(seed, "latent", *one) for one in streams]))
+
+    return parts(draw, images, targets, streams)
 
 
 def latent(seed: int, label: int, number: int, length: int) -> Float[Tensor, " z"]:

@@ -20,7 +20,7 @@ from raremix.data.guards import findings
 from raremix.data.manifest import Manifest
 from raremix.data.sources.manifest import Written
 from raremix.explain import DifferenceMap
-from raremix.generate import DCGAN, Form, generator_hash, read_card
+from raremix.generate import DCGAN, Form, generator_hash, read_card, sampling
 from raremix.study.defaults import data_table
 from raremix.study.fitted import rows_of
 from raremix.study.generators.album import Album
@@ -328,6 +328,42 @@ def test_translations_have_parents(place: Path, prepared: Prepared, tmp_path: Pa
     split = ["test" if i == parents[0] else s for i, s in zip(made.ids, made.frame["split"], strict=True)]
     kinds = {finding.kind for finding in findings(made.with_split(split))}
     assert "held_out_parent" in kinds
+
+
+def test_translations_do_not_depend_on_the_block(
+    place: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = prepared.manifest.card.classes[1]
+    asked: dict[str, Any] = {"generator": place / "stargan", "to": f"{rare}=40"}
+    frames = []
+    for block in (16, 5):
+        monkeypatch.setattr(sampling, "BLOCK", block)
+        made = Manifest.read(synthesize(prepared, output=tmp_path / str(block), **asked))
+        frames.append(made.frame.filter(pl.col("origin") == "synthetic"))
+    assert frames[0].height > 16, "more than a block"
+    assert frames[0]["parents"].to_list() == frames[1]["parents"].to_list()
+    images = [
+        np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / block / "images").rglob("*.png"))])
+        for block in ("16", "5")
+    ]
+    assert np.abs(images[0].astype(int) - images[1]).max() <= 1, "rounding alone"
+
+
+def test_translations_begun_by_an_earlier_version_are_not_gone_on_with(
+    place: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    rare = prepared.manifest.card.classes[1]
+    asked: dict[str, Any] = {"generator": place / "stargan", "output": tmp_path / "made", "to": f"{rare}=40"}
+    synthesize(prepared, **asked)
+    path = tmp_path / "made" / "synthesis.json"
+    facts = json.loads(path.read_text())
+    assert facts.pop("translating") == 2
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ResumeError, match="an earlier raremix, which drew other images of the same numbers: delete it"):
+        check_synthesis(prepared, **asked)
+    path.write_text(json.dumps({**facts, "seed": 9}))
+    with pytest.raises(ResumeError, match="another generator, seed or data set"):
+        check_synthesis(prepared, **asked)
 
 
 def test_real_files_are_not_touched(place: Path, prepared: Prepared, tmp_path: Path) -> None:

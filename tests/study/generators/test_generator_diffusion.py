@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from raremix.core.errors import ConfigError, ResumeError, StoppedError, UnknownNameError
+from raremix.core.errors import ConfigError, ResumeError, RunError, StoppedError, UnknownNameError
 from raremix.data.manifest import Manifest
 from raremix.generate import ClassTranslator, generator_hash, read_card
 from raremix.generate.diffusion import DiffusionTraining
@@ -95,13 +95,26 @@ def test_a_class_that_is_left_out(place: Path, prepared: Prepared, tmp_path: Pat
             fitted_ids(prepared, without=without)
 
 
-def test_out_of_memory_says_what_helps(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["device", "processor", "host"])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ([], "train.batch_size=1, or --set generator.gradient_checkpointing=true, or smaller images"),
+        (["train.batch_size=1"], "per step: --set generator.gradient_checkpointing=true, or smaller images"),
+        (["train.batch_size=1", "generator.gradient_checkpointing=true"], "per step: smaller images"),
+    ],
+)
+def test_out_of_memory_says_what_helps(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, settings: list[str], words: str
+) -> None:
     def full(self: Any, phase: str, batch: Any, *, step: int) -> Any:
-        raise torch.OutOfMemoryError("no")
+        if kind == "processor":
+            torch.empty(10**15)
+        raise torch.OutOfMemoryError("no") if kind == "device" else MemoryError
 
     monkeypatch.setattr(DiffusionTraining, "loss", full)
-    with pytest.raises(Exception, match=r"train.batch_size=1, or --set generator.gradient_checkpointing=true"):
-        fit_generator(spec(), folder=tmp_path, cache=place / "cache")
+    with pytest.raises(RunError, match=words):
+        fit_generator(spec(*settings), folder=tmp_path, cache=place / "cache")
 
 
 def test_a_loss_that_is_no_number_stops_the_fit(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

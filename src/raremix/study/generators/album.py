@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raremix.core import files
+from raremix.core.memory import InParts
 from raremix.core.protocols import RankedTrainable, Trainable
 from raremix.core.random import rng
 from raremix.core.ranks import Ranks
 from raremix.core.types import Batch
 from raremix.data.manifest import Manifest
 from raremix.generate import ClassTranslator, Form, GeneratorMethod, ImageGenerator
-from raremix.generate.sampling import latent, to_bytes
+from raremix.generate.sampling import latent, redraw, to_bytes
 from raremix.study.generators.pictures import draw_sheet, evenly
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
@@ -176,10 +177,12 @@ def translations(
     where = torch.device("cpu") if device is None else device
     images = to_float(prepared.cache.take(chosen)).to(where)
     targets = torch.from_numpy(prepared.manifest.targets(chosen)).float().to(where)
-    columns = [images, drawer.reconstruct(images, targets)]
+    parts = InParts()
+    columns = [images, parts(drawer.reconstruct, images, targets)]
     for k in range(count):
         wanted = torch.eye(count, device=where)[k].expand(len(chosen), -1)
-        columns.append(drawer(images, wanted, rng=rng(0, "mask", k)))
+        streams = [(k, i, 2) for i in range(len(chosen))]
+        columns.append(redraw(drawer, images, wanted, streams, seed=0, parts=parts))
     return [column.cpu() for column in columns]
 
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from raremix import __version__
 from raremix.core import files
-from raremix.core.errors import ConfigError, ResumeError, RunError
+from raremix.core.errors import ConfigError, ResumeError
 from raremix.core.fitted import FITTED_ON, FittedOn, read_fitted
+from raremix.core.memory import memory_advice
 from raremix.core.random import rng
 from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Progress
@@ -44,6 +45,7 @@ from raremix.study.generators.spec import (
     suited,
     words_of,
 )
+from raremix.study.generators.table import GeneratorTable
 from raremix.study.prepare import Prepared, prepare
 from raremix.study.ranks import launch
 from raremix.train import Feed, FitResult, fit
@@ -148,7 +150,8 @@ def _fit_rank(
     networks = spec.table.method.networks(form, seed=spec.table.seed)
     extras: dict[str, Any] = {"steps": spec.table.train.steps, "average": spec.table.train.average, "ranks": ranks}
     extras |= {} if spec.table.classifier is None else {"classifier": judge_of(spec.table.classifier, form)}
-    try:
+    each = spec.table.train.batch_size // ranks.count
+    with memory_advice(f"with {each} images per step", _sparing(spec.table, ranks)):
         fitted = fit(
             Noticed(spec.table.method.training(networks, form, seed=spec.table.seed, extras=extras), album),
             make_feed(spec, work.prepared, work.ids, ranks=ranks),
@@ -160,15 +163,20 @@ def _fit_rank(
             progress=progress,
             should_stop=should_stop,
         )
-    except torch.OutOfMemoryError:
-        less = max(ranks.count, spec.table.train.batch_size // 2 // ranks.count * ranks.count)
-        raise RunError(
-            f"the device ran out of memory with {spec.table.train.batch_size // ranks.count} images per step: "
-            f"--set train.batch_size={less}, or --set {spec.table.method.budget.thrift}"
-        ) from None
     notes = _keep(work, networks, fitted, album) if fabric.is_global_zero else ()
     fabric.barrier()
     return notes
+
+
+def _sparing(table: GeneratorTable, ranks: Ranks) -> str:
+    """Return what helps where memory runs out while fitting: what is left to be made smaller."""
+    found, thrift = [], table.method.budget.thrift
+    if table.train.batch_size > ranks.count:
+        found.append(f"--set train.batch_size={table.train.batch_size // 2 // ranks.count * ranks.count}")
+    name, _, value = thrift.removeprefix("generator.").partition("=")
+    if not (value == "true" and getattr(table.method, name)):
+        found.append(f"--set {thrift}")
+    return ", or ".join([*found, "smaller images (data.size)"])
 
 
 def _keep(work: _Work, networks: dict[str, nn.Module], fitted: FitResult, album: Album) -> tuple[str, ...]:

@@ -15,13 +15,14 @@ from jaxtyping import Int, UInt8
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError, ResumeError
 from raremix.core.fitted import FITTED_ON
+from raremix.core.memory import InParts
 from raremix.core.protocols import ImageReconstructor
 from raremix.core.random import rng
 from raremix.core.types import Progress
 from raremix.data.manifest import TARGET, Manifest
 from raremix.data.unnamed import unnamed_groups
 from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, generator_hash
-from raremix.generate.sampling import block_of, sample, to_bytes
+from raremix.generate.sampling import block_of, redraw, sample, to_bytes
 from raremix.study.extra_images import Begin, counts_up_to
 from raremix.study.generators.guard import refuse_among_real, refuse_leaking, refuse_other_form
 from raremix.study.generators.spec import fitted_ids
@@ -34,6 +35,12 @@ FACTS = "synthesis.json"
 DRAWING_VERSIONS = {"diffusion": 2}
 """Raised when the same generator draws other images from the same noise: a folder that was begun before is not gone on
 with."""
+
+TRANSLATING_VERSION = 2
+"""The same of images that begin as training images."""
+
+VERSIONS = ("version", "translating")
+"""Where a recipe says which of them it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +130,7 @@ def check_synthesis(
     recipe = {"generator": generator_hash(generator), "method": card.method, "seed": seed}
     recipe |= {} if begin == "auto" else {"begin": begin}
     recipe |= {"version": DRAWING_VERSIONS[card.method]} if card.method in DRAWING_VERSIONS else {}
+    recipe |= {} if start == "noise" else {"translating": TRANSLATING_VERSION}
     recipe |= {"drawing": dict(sorted(drawing.items()))} if drawing else {}
     _refuse_other_images(output, {**recipe, "data": manifest.hash()})
     return Ready(drawer=drawer, card=card, begin=start, recipe=recipe, plan=plan)
@@ -141,9 +149,9 @@ def synthesize(
 ) -> Path:
     """Make synthetic training images and a manifest of real and synthetic rows.
 
-    Image i of a class is always the same for a generator and a seed, so that a killed run goes on, and a second one
-    finds nothing to do. Images that begin as training images have those as parents. Real files are read only; of
-    their rows, the names of groups become numbers, so that no patient's name leaves its place.
+    Image i of a class is always the same for a generator and a seed, its parent and its noise too, so that a killed run
+    goes on, and a second one finds nothing to do. Images that begin as training images have those as parents. Real
+    files are read only; of their rows, the names of groups become numbers, so that no patient's name leaves its place.
 
     Args:
         prepared: the data; its split is written into the manifest.
@@ -163,7 +171,9 @@ def synthesize(
         UnknownNameError: for a setting of drawing that it has not.
         GuardError: if the output would touch real files.
         HeldOutError: if the generator was fitted on rows that these data hold out.
-        ResumeError: if the output holds images of another generator, seed or data set.
+        ResumeError: if the output holds images of another generator, seed or data set, or of an earlier raremix that
+            drew others.
+        RunError: if there is no memory for a single image.
     """
     ready = check_synthesis(
         prepared, generator=generator, output=output, to=to, seed=seed, begin=begin, drawing=drawing
@@ -225,15 +235,16 @@ def _draw(
         for some, images in sample(drawer, label=label, classes=count, numbers=numbers, seed=seed, device=device):
             yield some, images, [[] for _ in some]
         return
-    ids, size = fitted_ids(prepared), block_of(drawer, device)
+    ids, size, parts = fitted_ids(prepared), block_of(drawer, device), InParts()
     is_own = prepared.manifest.targets(ids)[:, label] > 0.5
     others = ids[is_own if start == "own" else ~is_own]
-    wanted = torch.eye(count)[label].expand(size, -1)
+    wanted = torch.eye(count)[label].expand(size, -1).to(device)
     for block in np.unique(numbers // size):
         every = np.arange(block * size, (block + 1) * size)
-        parents = others[rng(seed, "pair", label, int(block)).integers(len(others), size=size)]
+        parents = others[[int(rng(seed, "pair", label, n).integers(len(others))) for n in every.tolist()]]
         images = to_float(prepared.cache.take(parents)).to(device)
-        drawn = to_bytes(drawer(images, wanted.to(device), rng=rng(seed, "latent", label, int(block), 1)))
+        streams = [(label, n, 1) for n in every.tolist()]
+        drawn = to_bytes(redraw(drawer, images, wanted, streams, seed=seed, parts=parts))
         asked = np.isin(every, numbers)
         yield every[asked], drawn[asked], [[int(parent)] for parent in parents[asked]]
 
@@ -241,7 +252,14 @@ def _draw(
 def _refuse_other_images(output: Path, facts: dict[str, Any]) -> None:
     path = output / FACTS
     if path.is_file():
-        if files.read_json(path) != facts:
+        found = files.read_json(path)
+        plain = [{key: value for key, value in one.items() if key not in VERSIONS} for one in (found, facts)]
+        if found != facts and plain[0] == plain[1]:
+            raise ResumeError(
+                f"{output} was begun by an earlier raremix, which drew other images of the same numbers: delete it, or "
+                "choose another --output"
+            )
+        if found != facts:
             raise ResumeError(f"{output} holds images of another generator, seed or data set: choose another --output")
     elif (output / "images").exists() or (output / "manifest.parquet").exists():
         raise GuardError(f"{output} holds files that no synthesis wrote: choose an empty or new --output")
