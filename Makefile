@@ -38,6 +38,7 @@ bench: $(STAMP) ## run the benchmarks; each prints a table and writes JSON into 
 	$(BIN)/python benchmarks/mixing_masks.py
 	$(BIN)/python benchmarks/guided.py
 	$(BIN)/python benchmarks/puzzlemix.py
+	$(BIN)/python benchmarks/adm.py
 	$(BIN)/python benchmarks/importance.py
 	$(BIN)/python benchmarks/peers.py
 

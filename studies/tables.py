@@ -23,7 +23,7 @@ from raremix.core import files
 from raremix.report import Record, read_record
 from raremix.report.figures.dose import added_words
 from raremix.report.notation import metric_name
-from raremix.report.words import conclude, control_sentences
+from raremix.report.words import ALPHA, conclude, control_sentences, sampling_sentences
 from raremix.study.prepare import default_cache
 
 HERE = Path(__file__).parent
@@ -34,6 +34,8 @@ PAGES = {
     "generated": "What generated images were worth, at one budget",
 }
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1")
+OF_TWO = ("balanced_accuracy", "sensitivity", "specificity", "f1", "mcc", "kappa", "auroc")
+"""What the publication on chest X-rays reports beside Youden's J."""
 
 INTRODUCTION = """# {title}
 
@@ -115,7 +117,8 @@ def section(record: Record) -> str:
     notes = {found.note for arm in record.arms if (found := record.primary_comparison(arm.name)) and found.note}
     facts += [f"differences are the {note}" for note in sorted(notes)]
     first = study.primary_metric
-    columns = [first, *(name for name in SHOWN if name != first)]
+    shown = OF_TWO if first == "youden_j" else SHOWN
+    columns = [first, *(name for name in shown if name != first)]
     lines = [f"## {study.title}", "", "; ".join(facts) + ".", ""]
     heads = [f"{metric_name(name, capital=True)}{' (primary)' if name == first else ''}" for name in columns]
     heads += ["sensitivity, rarest classes", "cost of a step", "difference to the reference, points", "p (Holm)"]
@@ -135,8 +138,25 @@ def section(record: Record) -> str:
             cells += [f"{100 * found.effect:+.1f}{interval}", "" if found.p_holm is None else f"{found.p_holm:.3f}"]
         lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
     said = [*conclude(record), *added_words(record), *(f"Against the control: {s}" for s in control_sentences(record))]
+    said += [f"Against balanced sampling: {sentence}" for sentence in sampling_sentences(record)]
+    said += _decisions(record)
     said += [f"Translator {entry.translator}: {entry.words}" for entry in record.translators]
     return "\n".join([*lines, "", *(f"* {sentence}" for sentence in said), ""])
+
+
+def _decisions(record: Record) -> list[str]:
+    """Say of which pairs of arms McNemar's test tells the decisions about a class apart."""
+    if not record.decisions:
+        return []
+    pairs = len({(one.arm, one.reference) for one in record.decisions})
+    apart = [
+        f"{one.arm} and {one.reference} on {one.label} ({one.only_arm} patients against {one.only_reference}, "
+        f"p = {one.p_holm:.3f})"
+        for one in record.decisions
+        if one.p_holm < ALPHA
+    ]
+    told = f"it tells apart {'; '.join(apart)}" if apart else "it tells none apart"
+    return [f"McNemar's test on the decisions about patients, class by class, {pairs} pairs of arms: {told}."]
 
 
 def comparisons(record: Record) -> str:

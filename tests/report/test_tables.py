@@ -5,8 +5,10 @@ import importlib
 from types import ModuleType
 
 import pytest
+from pydantic import ValidationError
 
-from raremix.report import Record, tables
+from raremix.report import Record, notation, render, tables
+from raremix.report.tables import decision_table
 
 
 def test_the_headline_has_a_row_per_arm_in_order(records: ModuleType):
@@ -60,3 +62,37 @@ def test_a_lone_arm_has_its_value():
 def test_examples_in_docstrings_hold(module: str):
     result = doctest.testmod(importlib.import_module(f"raremix.report.{module}"))
     assert result.failed == 0
+
+
+def test_two_classes_show_every_measure(records: ModuleType) -> None:
+    raw = records.binary()
+    extra = ["kappa", "f1", "mcc", "specificity", "sensitivity", "g_mean", "youden_j"]
+    raw["metrics"] += [
+        {"arm": arm["name"], "metric": name, "scope": "overall", "value": 0.5} for arm in raw["arms"] for name in extra
+    ]
+    others = tables(Record.model_validate(raw))[1]
+    assert {notation.metric_name(name, capital=True) for name in extra} <= set(others.columns)
+
+
+def test_on_whom_arms_differ_stands_in_a_table(records: ModuleType) -> None:
+    assert decision_table(Record.model_validate(records.binary())) is None
+    raw = records.binary()
+    first, second = (arm["name"] for arm in raw["arms"][:2])
+    entry = {
+        "arm": second,
+        "reference": first,
+        "label": "<b>normal",
+        "patients": 90,
+        "only_arm": 9,
+        "only_reference": 2,
+    }
+    raw["decisions"] = [{**entry, "p": 0.0386, "p_holm": 0.0772}]
+    record = Record.model_validate(raw)
+    table = decision_table(record)
+    assert table is not None
+    assert table.rows == ((second, first, "<b>normal", "90", "9", "2", "0.077"),)
+    page = render(record)
+    assert "Right about whom" in page
+    assert "&lt;b&gt;normal" in page
+    with pytest.raises(ValidationError, match="differ"):
+        Record.model_validate({**raw, "decisions": [{**raw["decisions"][0], "patients": 10}]})

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from raremix.report import Record, conclude
-from raremix.report.words import judge, judge_all
+from raremix.report import Record, conclude, render
+from raremix.report.words import judge, judge_all, sampling_sentences
 
 BETTER = {"effect": 0.04, "low": 0.012, "high": 0.07, "p": 0.004, "p_holm": 0.008, "positives": 40, "seeds": 5}
 CLAIMS = ("improved", "worsened", "better than", "worse than", "practically equal")
@@ -272,3 +273,17 @@ def test_whatever_the_record_a_claim_has_its_grounds(
     assert ("improved" in told) == (found == "better")
     assert ("worsened" in told) == (found == "worse")
     assert ("practically equal" in told) == (found == "equal")
+
+
+def test_sampling_is_told_as_controls_are(records: ModuleType) -> None:
+    raw = records.binary()
+    first, second = (arm["name"] for arm in raw["arms"][:2])
+    entry = {"arm": second, "reference": first, "metric": raw["study"]["primary_metric"], **BETTER, "seeds": 3}
+    record = Record.model_validate({**raw, "samplings": [entry]})
+    (said,) = sampling_sentences(record)
+    assert said.startswith(f"{second}: better than {first}")
+    page = render(record)
+    assert "against balanced sampling" in page
+    assert "against balanced sampling" not in render(Record.model_validate(raw))
+    with pytest.raises(ValidationError, match="does not have"):
+        Record.model_validate({**raw, "samplings": [{**entry, "arm": "nobody"}]})

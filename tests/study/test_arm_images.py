@@ -90,11 +90,12 @@ def test_what_the_network_is_fed_with(made: Prepared) -> None:
 
 
 def test_where_images_come_from_is_shown(tmp_path: Path) -> None:
-    arms = [ARMS[0], ARMS[1], ARMS[4]]
+    union = {"name": "union", "mix": "mixup", "images": {"generator": "dcgan"}}
+    arms = [ARMS[0], ARMS[1], union, ARMS[4]]
     result = run_study(study(arm=arms), runs=tmp_path / "runs", cache=tmp_path / "cache")
     assert result.failed == {}
     found = files.read_json(result.folder / "record.json")["origins"]
-    assert found["arm"] == "genmix", "the arm that mixes is preferred"
+    assert found["arm"] == "genmix", "the arm that mixes generated with real images is preferred"
     counts = Counter(point["origin"] for point in found["points"])
     assert set(counts) == {"real", "generated", "mixed"}
     assert max(counts.values()) <= 200

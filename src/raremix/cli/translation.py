@@ -142,7 +142,19 @@ def gate(
     if as_json:
         print_json({"classes": facts, "file": str(path)})
         return
-    table = RichTable("to", "images", "flip rate", "before", "redrawn", "cycle", "change", "mask area", "kernel distance", "before")
+    heads = (
+        "to",
+        "images",
+        "flip rate",
+        "before",
+        "redrawn",
+        "cycle",
+        "change",
+        "mask area",
+        "kernel distance",
+        "before",
+    )
+    table = RichTable(*heads)
     for one in found:
         kernels = ["too few" if value is None else f"{value:.3g}" for value in (one.kernel, one.kernel_before)]
         flip = f"{one.flipped:.2f} [{one.low:.2f}, {one.high:.2f}]"

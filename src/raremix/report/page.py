@@ -24,7 +24,7 @@ from raremix.report.lesions import lesion_table
 from raremix.report.notation import grouped
 from raremix.report.opening import counts, facts, fairness, when
 from raremix.report.record import Arm, Metric, Record, read_record
-from raremix.report.tables import Table, by_label, headline, other_measures
+from raremix.report.tables import Table, by_label, decision_table, headline, other_measures
 from raremix.report.translators import translator_table
 
 # The page must stay below 5 MB (it is mailed); text and figures take at most about 1 MB of that.
@@ -97,6 +97,8 @@ def render(record: Record, images: Images | None = None) -> str:
         doses=dose.dose_response(record, slots),
         added=dose.added_words(record),
         controls=words.control_sentences(record),
+        samplings=words.sampling_sentences(record),
+        decisions=decision_table(record),
         translators=translator_table(record),
         lesions=lesion_table(record),
         planes=plane(record.origins, record.data.ordered()),

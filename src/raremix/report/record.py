@@ -157,6 +157,25 @@ class Comparison(Part):
         return self
 
 
+class Decisions(Part):
+    """About how many patients of a class only one of two arms is right, and McNemar's mid-p of it."""
+
+    arm: Name
+    reference: Name
+    label: Name
+    patients: Count
+    only_arm: Count
+    only_reference: Count
+    p: Share
+    p_holm: Share
+
+    @model_validator(mode="after")
+    def _believable(self) -> "Decisions":
+        if self.only_arm + self.only_reference > self.patients:
+            raise ValueError(f"{self.only_arm} and {self.only_reference} patients of {self.patients} differ")
+        return self
+
+
 class Decidable(Part):
     """The smallest difference that this test set can decide."""
 
@@ -246,6 +265,8 @@ class Record(Part):
     metrics: tuple[Metric, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     controls: tuple[Comparison, ...] = ()
+    samplings: tuple[Comparison, ...] = ()
+    decisions: tuple[Decisions, ...] = ()
     decidable: Decidable | None = None
     curves: tuple[Curve, ...] = ()
     reliability: tuple[Reliability, ...] = ()
@@ -273,7 +294,18 @@ class Record(Part):
         _check_unique(self.data.classes, "classes")
         if self.study.reference not in names:
             raise ValueError(f"the reference arm {self.study.reference!r} is not one of the arms {names}")
-        for part in ("metrics", "comparisons", "curves", "reliability", "confusion", "coverage", "history"):
+        for part in (
+            "metrics",
+            "comparisons",
+            "controls",
+            "samplings",
+            "decisions",
+            "curves",
+            "reliability",
+            "confusion",
+            "coverage",
+            "history",
+        ):
             unknown = sorted({entry.arm for entry in getattr(self, part)} - set(names))
             if unknown:
                 raise ValueError(f"{part} name arms that the study does not have: {unknown}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from raremix.report import notation, words
 from raremix.report.record import Comparison, Metric, Record
 
-# What stands beside the primary metric, most telling first; the first five that were measured are shown.
+# What stands beside the primary metric, most telling first.
 PREFERRED = (
     "balanced_accuracy",
     "auroc_macro",
@@ -31,6 +31,7 @@ PREFERRED = (
     "precision",
 )
 MOST_OTHERS = 6
+"""Columns of the other measures; a task of two classes shows all, since its publications do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,8 @@ def other_measures(record: Record) -> Table | None:
     measured = {m.metric for m in record.metrics if m.scope == "overall" and m.value is not None}
     measured.discard(record.study.primary_metric)
     known = [name for name in PREFERRED if name in measured]
-    chosen = (known + sorted(measured - set(known)))[:MOST_OTHERS]
+    chosen = known + sorted(measured - set(known))
+    chosen = chosen if record.data.task == "binary" else chosen[:MOST_OTHERS]
     if not chosen:
         return None
     return Table(
@@ -126,6 +128,32 @@ def other_measures(record: Record) -> Table | None:
         ),
         note=_others_note(chosen),
         arms=tuple(arm.name for arm in record.arms),
+    )
+
+
+def decision_table(record: Record) -> Table | None:
+    """Return about how many patients of each class only one of two arms is right, or None where nothing was tested."""
+    if not record.decisions:
+        return None
+    return Table(
+        title="Right about whom",
+        columns=("Arm", "Against", "Class", "Patients", "Only this arm", "Only the other", "p (McNemar, Holm)"),
+        rows=tuple(
+            (
+                one.arm,
+                one.reference,
+                one.label,
+                _number(one.patients),
+                _number(one.only_arm),
+                _number(one.only_reference),
+                notation.p_value(one.p_holm),
+            )
+            for one in record.decisions
+        ),
+        note=(
+            "Test patients of a class about whom only one of the two arms decides rightly, at its threshold, in more "
+            "than half of the seeds and of the patient's images. McNemar's mid-p, corrected over all rows; exploratory."
+        ),
     )
 
 

@@ -140,6 +140,11 @@ def control_sentences(record: Record) -> tuple[str, ...]:
     return tuple(_judged(record, one, arm=one.arm, reference=one.reference).sentence for one in record.controls)
 
 
+def sampling_sentences(record: Record) -> tuple[str, ...]:
+    """Say of every arm with generated images whether it was better than balanced sampling of the real ones."""
+    return tuple(_judged(record, one, arm=one.arm, reference=one.reference).sentence for one in record.samplings)
+
+
 def _judge_arm(record: Record, arm: str) -> Verdict:
     return _judged(record, record.primary_comparison(arm), arm=arm, reference=record.study.reference)
 

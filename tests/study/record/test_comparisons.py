@@ -11,7 +11,14 @@ from raremix.data.manifest import Manifest
 from raremix.evaluate.compare import MIN_POSITIVES, Comparison
 from raremix.study.prepare import prepare
 from raremix.study.record import comparisons as module
-from raremix.study.record.comparisons import SECONDARY, control_comparisons, rankable_labels, reference_comparisons
+from raremix.study.record.comparisons import (
+    SECONDARY,
+    control_comparisons,
+    decision_tests,
+    rankable_labels,
+    reference_comparisons,
+    sampling_comparisons,
+)
 from raremix.study.record.outcomes import TestRows as Rows
 
 NAMES = ("plain", "added", "half", "again")
@@ -117,6 +124,59 @@ def test_generated_images_are_compared_with_as_many_repeats_alone(
     assert pairs(rows({name: [0] for name in NAMES if name != "half"}), both) == [("added", "again")]
     assert pairs(rows({name: [0] for name in NAMES if name != "again"}), added) == []
     assert pairs(rows({name: [0] for name in NAMES if name != "added"}), added) == []
+
+
+def test_generated_images_are_compared_with_balanced_sampling_of_real_ones_alone(
+    manifest: Manifest, asked: list[dict[str, Any]]
+) -> None:
+    arms = [
+        *ARMS[:4],
+        {"name": "drawn", "sampler": "balanced"},
+        {"name": "mixed", "sampler": "balanced", "mix": "mixup"},
+    ]
+    added = dict.fromkeys(("plain", "half", "drawn", "mixed")) | {
+        "added": {"kind": "generated", "train": {"a": 7}},
+        "again": {"kind": "repeated", "train": {"a": 7}},
+    }
+    said = rows({"plain": [0, 1, 2], "added": [0, 1, 2], "again": [0, 1, 2]})
+    for name in ("drawn", "mixed"):
+        said.scores[name], said.seeds[name] = said.scores["plain"] + 50, [0, 1, 2]
+        said.thresholds[name], said.probabilities[name] = said.thresholds["plain"], said.probabilities["plain"]
+    for order in (arms, [*arms[:4], arms[5], arms[4]]):
+        found = sampling_comparisons(study(study=SEEDS, arm=order), manifest, said, "auroc", added=added)
+        assert [(entry["arm"], entry["reference"]) for entry in found] == [("added", "drawn")]
+    assert asked[-1]["b"] == [50.0, 51.0, 52.0]
+    assert sampling_comparisons(study(study=SEEDS, arm=ARMS[:4]), manifest, said, "auroc", added=added) == []
+
+
+def test_patients_that_two_arms_decide_differently_are_counted_by_class(manifest: Manifest) -> None:
+    """Twelve patients of a class with two images each; an arm is right in so many of six (image, seed) cells."""
+    seeds, patients = 3, 24
+    groups = np.repeat(np.arange(patients), 2).astype(str)
+    targets = np.eye(2)[np.repeat(np.arange(patients) % 2, 2)]
+
+    def scores(cells: dict[int, int]) -> np.ndarray:
+        right = np.ones((patients, 6), dtype=bool)
+        for patient, count in cells.items():
+            right[patient] = np.arange(6) < count
+        grid = right.reshape(patients, 2, seeds).transpose(2, 0, 1).reshape(seeds, -1)
+        own = np.where(grid, 0.9, 0.1)
+        return np.where(targets[None] == 1, own[..., None], 1 - own[..., None])
+
+    # Three of six cells are not more than half; four are.
+    said = {"a": scores({0: 3, 2: 0, 1: 4}), "b": scores({4: 2, 1: 0, 3: 1, 5: 3, 7: 3, 9: 0, 11: 0})}
+    said_rows = Rows(
+        ids=np.arange(2 * patients), targets=targets, groups=groups, attributes={}, scores=said, probabilities=said,
+        calibrations={}, thresholds={name: np.full((seeds, 2 * patients, 2), 0.5) for name in said},
+        seeds={"a": [0, 1, 2], "b": [0, 1, 2]},
+    )  # fmt: skip
+    first, second = decision_tests(manifest, said_rows, [("a", "b")])
+    assert (first["label"], first["patients"], first["only_arm"], first["only_reference"]) == ("nevus", 12, 1, 2)
+    assert (second["only_arm"], second["only_reference"]) == (6, 0)
+    assert first["p"] == pytest.approx(2 * (1 + 3) / 8 - 3 / 8)
+    assert second["p"] == pytest.approx(2 * 0.5**6 - 0.5**6), "mid-p: twice the tail, less what was seen"
+    assert second["p_holm"] == pytest.approx(2 * second["p"])
+    assert decision_tests(manifest, said_rows, []) == []
 
 
 def test_labels_with_enough_positive_patients_are_ranked() -> None:

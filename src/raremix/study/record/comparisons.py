@@ -1,4 +1,6 @@
-"""Paired differences of a study's arms: to the reference arm, and of arms with generated images to their controls."""
+"""Paired differences of a study's arms: to the reference arm, and of arms with generated images to their controls and
+to balanced sampling; and on which patients two arms decide differently.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +10,9 @@ from jaxtyping import Float
 
 from raremix.core.types import Task
 from raremix.data.manifest import Manifest
-from raremix.evaluate.classical import holm
+from raremix.evaluate.classical import holm, mcnemar
 from raremix.evaluate.compare import MIN_POSITIVES, Comparison, compare
+from raremix.evaluate.decide import decide
 from raremix.study.record.outcomes import TestRows
 from raremix.study.spec import StudySpec
 
@@ -50,6 +53,73 @@ def control_comparisons(
             control = controls.get(tuple(sorted(facts["train"].items())))
             pairs += [(name, control)] if control is not None else []
     return _family(spec, manifest, rows, pairs, primary)
+
+
+def sampling_comparisons(
+    spec: StudySpec, manifest: Manifest, rows: TestRows, primary: str, *, added: Mapping[str, Mapping[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """Compare every arm with generated images with the first that draws real ones balanced by class, if there is one.
+
+    It says whether making images did more than drawing those that are there in another order: a family of its own for
+    Holm's correction. Arguments as for `control_comparisons`.
+    """
+    sampled = [
+        arm.name
+        for arm in spec.arms
+        if arm.name in rows.scores and arm.images is None and arm.mix["name"] == "none" and _is_balanced(arm.sampler)
+    ]
+    made = [name for name, facts in added.items() if facts is not None and facts["kind"] == "generated"]
+    pairs = [(name, sampled[0]) for name in made if name in rows.scores] if sampled else []
+    return _family(spec, manifest, rows, pairs, primary)
+
+
+def decision_tests(manifest: Manifest, rows: TestRows, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Test, class by class, whether two arms are right about equally many patients (McNemar, mid-p).
+
+    A patient counts as right where more than half of its images and the seeds that both arms have are.
+
+    Args:
+        manifest: the data, with one class per image.
+        rows: what every arm said.
+        pairs: arms, and what each is held against.
+
+    Returns:
+        One row per pair and class: arm, reference, label, patients, only_arm and only_reference (right about them
+        alone), p, and p_holm over all rows.
+    """
+    task, classes = manifest.card.task, manifest.card.classes
+    right: dict[str, np.ndarray] = {}
+    found: list[dict[str, Any]] = []
+    for arm, other in pairs:
+        shared = [seed for seed in rows.seeds[arm] if seed in rows.seeds[other]]
+        if not shared:
+            continue
+        for name in (arm, other):
+            pick = [rows.seeds[name].index(seed) for seed in shared]
+            said = decide(rows.scores[name][pick], task=task, thresholds=rows.thresholds[name][pick])
+            right[name] = (said & (rows.targets == 1)).any(axis=-1).mean(axis=0)
+        for k, label in enumerate(classes):
+            mine = rows.targets[:, k] == 1
+            patients, place = np.unique(rows.groups[mine], return_inverse=True)
+            a, b = (np.bincount(place, right[name][mine]) / np.bincount(place) > 0.5 for name in (arm, other))
+            only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+            found.append(
+                {
+                    "arm": arm,
+                    "reference": other,
+                    "label": label,
+                    "patients": len(patients),
+                    "only_arm": only_a,
+                    "only_reference": only_b,
+                    "p": mcnemar(only_a, only_b).mid_p,
+                }
+            )
+    corrected = holm([row["p"] for row in found]) if found else []
+    return [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
+
+
+def _is_balanced(sampler: Mapping[str, Any]) -> bool:
+    return sampler["name"] == "balanced"
 
 
 def _family(

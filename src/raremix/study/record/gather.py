@@ -21,7 +21,12 @@ from raremix.evaluate.summary import measure
 from raremix.study.fitted import fitted_entries
 from raremix.study.generators.own import generators_of, resolved
 from raremix.study.prepare import Prepared, of_arm
-from raremix.study.record.comparisons import control_comparisons, reference_comparisons
+from raremix.study.record.comparisons import (
+    control_comparisons,
+    decision_tests,
+    reference_comparisons,
+    sampling_comparisons,
+)
 from raremix.study.record.coverage import coverage_facts
 from raremix.study.record.gates import translator_gates
 from raremix.study.record.image_facts import describe_added, describe_quarantine, describe_rarity
@@ -116,6 +121,10 @@ def gather(
         record["comparisons"] = reference_comparisons(spec, manifest, rows, metric)
     added = {entry["name"]: entry["added"] for entry in record["arms"]}
     record["controls"] = control_comparisons(spec, manifest, rows, metric, added=added)
+    record["samplings"] = sampling_comparisons(spec, manifest, rows, metric, added=added)
+    if card.task == "binary":
+        compared = [c for c in record["comparisons"] if c["primary"]] + record["controls"]
+        record["decisions"] = decision_tests(manifest, rows, [(c["arm"], c["reference"]) for c in compared])
     record["origins"], origins = origin_facts(spec, first, outcomes, unmade=unmade)
     said = {name: values.mean(axis=0) for name, values in rows.scores.items()}
     shown = pictures(resolved(spec, first), first, rows.ids, rows.targets, said, unmade=unmade)

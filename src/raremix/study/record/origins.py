@@ -44,7 +44,8 @@ def origin_facts(
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return where the images of an arm with generated ones lie in the plane, and examples of each origin.
 
-    The arm is the first that mixes with generated images, else the first that adds some. The features are those of the
+    The arm is the first that mixes generated images with real ones (GenMix), else the first that mixes with generated
+    ones among its images, else the first that adds some. The features are those of the
     reference arm's first classifier.
 
     Args:
@@ -88,7 +89,8 @@ def _chosen(spec: StudySpec, prepared: Prepared, unmade: Collection[str]) -> Arm
     there = [arm for arm in spec.arms if arm.name in prepared.arms and arm.name not in unmade]
     found = [arm for arm in there if arm.images is not None and arm.images.name == "generated"]
     mixing = [a for a in found if a.mix["name"] != "none" and a.mix["name"] not in LEARNED_MIXERS]
-    return next(iter([*mixing, *found]), None)
+    paired = [a for a in mixing if a.mix["name"] == "genmix"]
+    return next(iter([*paired, *mixing, *found]), None)
 
 
 def _of_origins(
