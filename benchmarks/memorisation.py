@@ -109,7 +109,9 @@ def judged(
             for one in clean
         ]
         known, found = (judge_ratios(some, calibration_patients=len(calibrating)) for some in (clean, dirty))
-        classes = [known.among(labels[honest] == k) for k in range(len(manifest.card.classes))]
+        classes = [
+            known.among(labels[honest] == k, alike=labels[calibrating] == k) for k in range(len(manifest.card.classes))
+        ]
         runs.append((known, found, classes))
     return {
         "images": [len(train), len(reference), len(unseen) // 2, len(unseen) - len(unseen) // 2],

@@ -151,7 +151,7 @@ def main() -> None:
         "drawn": len(made),
         "words": found.audit.words(),
         "is_memorised": found.audit.has_copies,
-        "p": found.audit.p,
+        "p": found.audit.every.p,
         "flagged": len(named),
         "correlation_limit": limit,
         "copies_by_search": len(copied),

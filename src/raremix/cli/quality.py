@@ -53,6 +53,7 @@ def quality(
     from raremix.study.defaults import study_of
     from raremix.study.generators.quality import judge_synthetic
     from raremix.study.generators.quality_record import facts_of, record_of
+    from raremix.study.generators.quality_words import warnings_of
     from raremix.study.prepare import cache_of, prepare
 
     page = output or (Path(data) / "quality.html" if Path(data).is_dir() else Path("quality.html"))
@@ -74,7 +75,9 @@ def quality(
     if as_json:
         print_json({**facts, "page": str(page)})
         return
-    table = RichTable("class", "synthetic", "kernel distance x 1000", "of held-out", "coverage", "flagged")
+    table = RichTable(
+        "class", "synthetic", "kernel distance x 1000", "of held-out", "coverage", "flagged", "copies at most"
+    )
     for one in found.classes:
         own, floor = one.figures, one.floor
         table.add_row(
@@ -83,13 +86,16 @@ def quality(
             f"{as_shown('kernel', own['kernel']).value:.3f}" if own else "too few",
             f"{as_shown('kernel', floor['kernel']).value:.3f}" if floor else "too few",
             f"{own['coverage'].value:.2f}" if own else "too few",
-            "not told" if one.flagged is None else str(one.flagged),
+            "not told" if one.copies is None else str(one.copies.flagged),
+            "not told" if one.copies is None else f"{100 * one.copies.most:.2g} %",
         )
     out.print(table)
     audit = found.audit
     words = f"Whether images were copied could not be told: {found.why_not}" if audit is None else audit.words()
     is_alarming = audit is None or audit.has_copies
     out.print(f"[bold red]{escape(words)}[/]" if is_alarming else escape(words), soft_wrap=True)
+    for warning in warnings_of(found):
+        out.print(f"[bold red]{escape(warning)}[/]", soft_wrap=True)
     for kind in () if audit is None else audit.sight.blind:
         out.print(f"[bold red]The test is blind to copies of this kind: {escape(kind)}[/]")
     out.print(f"Page: [bold]{escape(str(page))}[/]", soft_wrap=True)

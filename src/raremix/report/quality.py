@@ -22,7 +22,6 @@ class QualityRow:
     Attributes:
         name: the class.
         real, synthetic, held_out: how many images were compared.
-        flagged: how many look like copies; None where that could not be told.
         figures: of synthetic images, by key; empty where there are too few.
         floor: of held-out real images.
     """
@@ -31,9 +30,33 @@ class QualityRow:
     real: int
     synthetic: int
     held_out: int
-    flagged: int | None
     figures: Mapping[str, Triple]
     floor: Mapping[str, Triple]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyRow:
+    """What looks like copies in one class.
+
+    Attributes:
+        name: the class.
+        images, flagged: how many.
+        by_chance: how many flags honest images would raise.
+        p: probability of as many flags, if all were honest, corrected for the number of classes.
+        most: upper bound of the share of copies.
+        calibration, below: held-out images of the class that calibrate, and how many of them lie below the threshold.
+        is_memorised: whether more is flagged than chance explains.
+    """
+
+    name: str
+    images: int
+    flagged: int
+    by_chance: float
+    p: float
+    most: float
+    calibration: int
+    below: int
+    is_memorised: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +77,13 @@ class QualityRecord:
         version: of raremix.
         lead: whether copies were found, in one sentence.
         is_alarming: whether that sentence is a warning.
+        warnings: further ones, of single classes.
         features: the encoder.
         compared: images of each kind that the figures compare at most.
         facts: the few numbers that a reader wants first.
         figures: keys and names of the figures, in order.
         rows: one per class, all of them first.
+        copies: one per class, all of them first; none where that could not be told.
         planted: kind of copy, the share that was found, and whether the test is blind to it.
         pairs: generated images beside the training images that they are nearest to.
         albums: pictures of each class.
@@ -70,11 +95,13 @@ class QualityRecord:
     version: str
     lead: str
     is_alarming: bool
+    warnings: tuple[str, ...]
     features: str
     compared: int
     facts: tuple[tuple[str, str], ...]
     figures: tuple[tuple[str, str], ...]
     rows: tuple[QualityRow, ...]
+    copies: tuple[CopyRow, ...]
     planted: tuple[tuple[str, float, bool], ...]
     pairs: Strip
     albums: tuple[Album, ...]

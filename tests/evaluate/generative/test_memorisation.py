@@ -1,14 +1,18 @@
 """The look for copies: checklist P1 to P3 on made-up images, and on real ones where they are."""
 
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from raremix.core.errors import DataError
 from raremix.evaluate.generative import (
     COPIES,
+    MemorisationAudit,
     PixelViews,
+    Sight,
     Space,
     audit_memorisation,
     pixel_space,
@@ -86,6 +90,51 @@ def test_a_space_in_which_nothing_is_seen_is_called_blind() -> None:
     found = audit_memorisation([blind], calibration_patients=300)
     assert set(found.sight.blind) == set(COPIES)
     assert found.every.most > 0.5
+
+
+def test_copies_in_a_rare_class_do_not_drown() -> None:
+    """Nine flags among 1,000 are chance; five of them among the 36 images of one class are not."""
+    is_flagged, is_rare = np.zeros(1000, dtype=bool), np.arange(1000) < 36
+    is_flagged[[0, 1, 2, 3, 4, 500, 501, 502, 503]] = True
+    sight = Sight(thresholds={"a": 0.5}, places=4, is_below=np.arange(500) < 3, found={"exact": 1.0, "flip": 0.5})
+    audit = MemorisationAudit(sight=sight, ratios={}, source=np.zeros(1000, dtype=np.int64), is_flagged=is_flagged)
+    assert not audit.has_copies
+    assert audit.every.by_chance == pytest.approx(1000 * 4 / 501)
+    alike = (np.arange(500) < 1) | (np.arange(500) >= 490)
+    rare = audit.among(is_rare, alike=alike)
+    # One of the 11 calibration images of its kind is below; before them, one of 501 / 4.
+    assert (rare.flagged, rare.images, rare.by_chance) == (5, 36, pytest.approx(36 * 2 / (501 / 4 + 11)))
+    # Polya's urn: of 36 draws, each of which adds a ball of its own colour, five or more are of the rarer colour.
+    assert rare.p == pytest.approx(1 - sum(_urn(k, 36, 2, 501 / 4 + 9) for k in range(5)), rel=1e-6)
+    assert rare.p < 0.01
+    assert rare.p > audit.among(is_rare, alike=np.arange(500) >= 490).p
+    assert rare.most == pytest.approx(float(beta.ppf(0.95, 6, 31)) / 0.75)
+    nobody = audit.among(np.zeros(1000, dtype=bool), alike=alike)
+    assert (nobody.flagged, nobody.images, nobody.p, nobody.most) == (0, 0, 1.0, 1.0)
+
+
+def test_a_class_whose_honest_images_lie_near_to_training_images_is_not_called_memorised() -> None:
+    """Honest images of one class of two are flagged in three of a hundred cases, of the other in none.
+
+    By the rate of all images alone, nine in ten such sets would be called memorised.
+    """
+    stream = np.random.default_rng(0)
+    kind = np.tile([0, 1], 500)
+    alarms = 0
+    for _ in range(400):
+        is_below = stream.random(1000) < 0.03 * kind
+        is_flagged = stream.random(1000) < 0.03 * kind
+        sight = Sight(thresholds={"a": 0.5}, places=15, is_below=is_below, found={"exact": 1.0})
+        audit = MemorisationAudit(sight=sight, ratios={}, source=np.zeros(1000, dtype=np.int64), is_flagged=is_flagged)
+        alarms += audit.among(kind == 1, alike=kind == 1).p < 0.05
+    assert alarms <= 0.1 * 400
+
+
+def _urn(k: int, n: int, a: float, b: float) -> float:
+    ways = comb(n, k)
+    for place in range(n):
+        ways *= ((a + place) if place < k else (b + place - k)) / (a + b + place)
+    return ways
 
 
 def test_too_few_patients_are_refused() -> None:

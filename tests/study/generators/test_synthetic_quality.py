@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.types import Progress
 from raremix.data import Manifest
+from raremix.evaluate.generative import MemorisationAudit, Sight
 from raremix.report.quality import render_quality, written
 from raremix.study.audit.representation import Representation, representation_of
 from raremix.study.generators import quality as synthetic_quality
 from raremix.study.generators.quality import judge_synthetic
+from raremix.study.generators.quality_copies import Look, copies_by_class
 from raremix.study.generators.quality_record import facts_of, record_of
+from raremix.study.generators.quality_words import warnings_of
 from raremix.train import TrainSpec
 
 
@@ -47,7 +51,8 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
     assert expected <= {(pair.made, pair.source) for pair in flagged}
     assert len(flagged) <= 15 + 5
     every = found.classes[0]
-    assert (every.name, every.synthetic, every.flagged) == ("all classes", 95, len(flagged))
+    assert every.copies is not None
+    assert (every.name, every.synthetic, every.copies.flagged) == ("all classes", 95, len(flagged))
     assert sum(one.synthetic for one in found.classes[1:]) == 95
     assert {one.name for one in found.classes[1:]} == set(data.manifest.card.classes)
     record = record_of(found, data, created="2026-01-01T00:00+00:00")
@@ -67,6 +72,41 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
     facts = facts_of(found)
     assert facts["memorisation"]["flagged"] == [pair.made for pair in flagged]
     assert set(facts["provenance"]) == {"encoder", "fit rows", "hold-out rows", "size", "seed"}
+
+
+def test_copies_of_a_rare_class_are_said_where_all_images_together_pass(copied: Path, tmp_path: Path) -> None:
+    data = prepared(copied, tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+    common, rare = (one.name for one in found.classes[1:])
+    is_flagged, is_rare = np.zeros(1000, dtype=bool), np.arange(1000) < 36
+    is_flagged[[0, 1, 2, 3, 4, 500, 501, 502, 503]] = True
+    sight = Sight(thresholds={"a": 0.5}, places=4, is_below=np.arange(500) < 3, found={"exact": 1.0})
+    audit = MemorisationAudit(sight=sight, ratios={}, source=np.zeros(1000, dtype=np.int64), is_flagged=is_flagged)
+    calibrating, every = np.arange(900) >= 400, np.ones(900, dtype=bool)
+    parts = {
+        "all classes": {"made": np.ones(1000, dtype=bool), "held": every},
+        common: {"made": ~is_rare, "held": np.arange(900) < 880},
+        rare: {"made": is_rare, "held": np.arange(900) >= 880},
+    }
+    told = copies_by_class(Look(audit=audit, calibrating=calibrating), parts)
+    assert [told[name].flagged for name in parts] == [9, 4, 5]
+    assert [told[name].is_memorised for name in parts] == [False, False, True]
+    assert [(told[name].below, told[name].calibration) for name in parts] == [(3, 500), (3, 480), (0, 20)]
+    assert told[rare].p_holm == pytest.approx(2 * told[rare].p)
+    assert told["all classes"].p_holm == told["all classes"].p
+    counts = {"all classes": 1000, common: 964, rare: 36}
+    changed = tuple(replace(one, copies=told[one.name], synthetic=counts[one.name]) for one in found.classes)
+    found = replace(found, classes=changed, audit=replace(audit, ratios={}))
+    (words,) = warnings_of(found)
+    assert words.startswith(f"Memorised in {rare}: 5 of 36 images")
+    assert "of 20 held-out images of this class, 0 are" in words
+    facts = facts_of(found)
+    assert facts["warnings"] == [words]
+    assert facts["classes"][2]["copies"]["p_holm"] == told[rare].p_holm
+    assert facts["classes"][2]["copies"]["most"] == told[rare].most
+    page = render_quality(record_of(found, data, created=""))
+    assert f"Memorised in {rare}" in page
+    assert "0 of 20" in page
 
 
 def test_honest_images_pass_and_are_as_good_as_held_out_ones(tmp_path: Path) -> None:
@@ -114,7 +154,7 @@ def test_without_enough_held_out_patients_it_says_that_it_cannot_tell(tmp_path: 
     found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
     assert found.audit is None
     assert "held-out patients" in found.why_not
-    assert found.classes[0].flagged is None
+    assert found.classes[0].copies is None
     page = render_quality(record_of(found, data, created=""))
     assert "could not be told" in page
     assert "No copies" not in page

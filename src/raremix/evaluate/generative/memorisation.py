@@ -84,7 +84,7 @@ class Sight:
     Attributes:
         thresholds: by space, the ratio below which an image is flagged.
         places: sum over the spaces of the place that a threshold takes among the calibration images, from below.
-        is_below: which calibration images lie below a threshold.
+        is_below: which calibration images lie at or below a threshold.
         found: by kind, the share of planted copies that is flagged in any space.
     """
 
@@ -120,7 +120,7 @@ class Flags:
 
     Attributes:
         flagged, images: how many.
-        by_chance: how many flags honest images would raise, at most.
+        by_chance: how many flags honest images would raise on average.
         p: probability of as many flags or more, if all were honest: beta-binomial, since the threshold is itself drawn
             from a limited number of calibration images.
         most: upper bound of the share of copies, one-sided 95 % (Clopper-Pearson), over the share that is found.
@@ -149,29 +149,40 @@ class MemorisationAudit:
     source: Int[np.ndarray, " m"]
     is_flagged: Bool[np.ndarray, " m"]
 
-    def among(self, chosen: Bool[np.ndarray, " m"]) -> Flags:
+    def among(self, chosen: Bool[np.ndarray, " m"], *, alike: Bool[np.ndarray, " c"]) -> Flags:
         """Count the flags of some images, such as those of a rare class, which drown among all.
 
-        The thresholds stay those of all calibration images. Where honest images of a class lie nearer to training
-        images than those of others do, which `Sight.is_below` tells, its p is too small.
+        The thresholds stay those of all calibration images. Honest images of one class lie nearer to training images
+        than those of another, so the share of honest ones that is flagged is that class's own: it is drawn from a beta
+        distribution with the mean of all classes and, as was measured on X-rays and skin, a standard deviation as
+        large, and the class's own calibration images then say what they can.
 
         Args:
             chosen: which generated images.
+            alike: which calibration images are of their kind.
         """
-        sight, flagged, images = self.sight, int(self.is_flagged[chosen].sum()), int(chosen.sum())
-        upper = 1.0 if flagged == images else float(beta.ppf(0.95, flagged + 1, images - flagged))
-        return Flags(
-            flagged=flagged,
-            images=images,
-            by_chance=sight.rate * images,
-            p=float(betabinom.sf(flagged - 1, images, sight.places, max(1, sight.calibration + 1 - sight.places))),
-            most=min(1.0, upper / max(sight.mean_found, TINY)),
-        )
+        below, known = int(self.sight.is_below[alike].sum()), int(alike.sum())
+        prior = 1 / self.sight.rate
+        return self._flags(chosen, flagged=1 + below, passed=max(prior - 1, TINY) + known - below)
 
     @property
     def every(self) -> Flags:
         """Count the flags of all images."""
-        return self.among(np.ones(len(self.is_flagged), dtype=bool))
+        places, calibration = self.sight.places, self.sight.calibration
+        chosen = np.ones(len(self.is_flagged), dtype=bool)
+        return self._flags(chosen, flagged=places, passed=max(1, calibration + 1 - places))
+
+    def _flags(self, chosen: Bool[np.ndarray, " m"], *, flagged: float | int, passed: float | int) -> Flags:
+        """Judge flags, where honest images are flagged at a rate that is drawn from Beta(flagged, passed)."""
+        count, images = int(self.is_flagged[chosen].sum()), int(chosen.sum())
+        upper = 1.0 if count == images else float(beta.ppf(0.95, count + 1, images - count))
+        return Flags(
+            flagged=count,
+            images=images,
+            by_chance=images * flagged / (flagged + passed),
+            p=float(betabinom.sf(count - 1, images, flagged, passed)),
+            most=min(1.0, upper / max(self.sight.mean_found, TINY)),
+        )
 
     @property
     def has_copies(self) -> bool:
@@ -259,7 +270,7 @@ def judge_ratios(found: Sequence[Ratios], *, calibration_patients: int, rate: fl
         kind: float(np.any([one.planted[kind] < thresholds[one.name] for one in found], axis=0).mean())
         for kind in found[0].planted
     }
-    below = np.any([one.calibration < thresholds[one.name] for one in found], axis=0)
+    below = np.any([one.calibration <= thresholds[one.name] for one in found], axis=0)
     return MemorisationAudit(
         sight=Sight(thresholds=thresholds, places=sum(place), is_below=below, found=seen),
         ratios={one.name: one.made for one in found},

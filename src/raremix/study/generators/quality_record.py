@@ -7,9 +7,10 @@ import numpy as np
 
 from raremix import __version__
 from raremix.evaluate.generative import FIGURES, Figure, as_shown
-from raremix.report.quality import Album, QualityRecord, QualityRow
+from raremix.report.quality import Album, CopyRow, QualityRecord, QualityRow
 from raremix.report.strip import Shown, Strip
 from raremix.study.generators.quality import MOST, SyntheticQuality
+from raremix.study.generators.quality_words import warnings_of
 from raremix.study.prepare import Prepared
 from raremix.study.record.pictures import to_png
 
@@ -36,6 +37,7 @@ def facts_of(found: SyntheticQuality) -> dict[str, Any]:
             "p": audit.every.p,
             "most": audit.every.most,
         },
+        "warnings": list(warnings_of(found)),
         "provenance": found.provenance,
     }
 
@@ -77,6 +79,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
         if audit is None
         else audit.words(),
         is_alarming=audit is None or audit.has_copies,
+        warnings=warnings_of(found),
         features=found.features,
         compared=MOST,
         facts=_facts(found),
@@ -87,11 +90,25 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
                 real=one.real,
                 synthetic=one.synthetic,
                 held_out=one.held_out,
-                flagged=one.flagged,
                 figures=_triples(one.figures),
                 floor=_triples(one.floor),
             )
             for one in found.classes
+        ),
+        copies=tuple(
+            CopyRow(
+                name=one.name,
+                images=one.synthetic,
+                flagged=one.copies.flagged,
+                by_chance=one.copies.by_chance,
+                p=one.copies.p_holm,
+                most=one.copies.most,
+                calibration=one.copies.calibration,
+                below=one.copies.below,
+                is_memorised=one.copies.is_memorised,
+            )
+            for one in found.classes
+            if one.copies is not None
         ),
         planted=()
         if audit is None
