@@ -19,6 +19,16 @@ def test_the_table_names_every_map(records: ModuleType) -> None:
     assert "difference (stars)" in shown
 
 
+def test_figures_without_a_mask_stand_apart_from_the_verdict(records: ModuleType) -> None:
+    both = {**ROW["figures"], "insertion": {"value": 0.9, "beats": False}, "deletion": {"value": 0.2, "beats": False}}
+    assert "Better by every figure: difference (stars)." in page(records, rows=[ROW])
+    shown = page(records, rows=[{**ROW, "figures": both}])
+    assert "Better by every figure of the mask: difference (stars)." in shown
+    assert "Deletion (lower is better)" in shown
+    worse = {"map": "m", "figures": {"pointing": {"value": 0.5, "beats": False}}}
+    assert "No map is better by every figure." in page(records, rows=[worse])
+
+
 def test_where_there_is_no_table_the_page_says_why(records: ModuleType) -> None:
     shown = page(records, rows=[], note="Importance maps were not scored: <b>no masks</b>")
     assert "Where the classifier looks" in shown

@@ -11,6 +11,7 @@ FIGURES = {
     "iou_half": "Overlap, at half",
     "auroc": "AUROC of pixels",
 }
+MASK_FREE = {"insertion": "Insertion", "deletion": "Deletion (lower is better)"}
 
 
 def lesion_table(record: Record) -> Table | None:
@@ -18,7 +19,8 @@ def lesion_table(record: Record) -> Table | None:
     found = record.lesions
     if found is None or not found.rows:
         return None
-    shown = [key for key in FIGURES if key in found.rows[0].figures]
+    titles = FIGURES | MASK_FREE
+    shown = [key for key in titles if key in found.rows[0].figures]
     rows = []
     for row in found.rows:
         cells = []
@@ -30,11 +32,18 @@ def lesion_table(record: Record) -> Table | None:
             interval = "" if one.low is None or one.high is None else f"\n{one.low:.2f} to {one.high:.2f}"
             cells.append(f"{notation.decimal(one.value)}{' *' if one.beats else ''}{interval}")
         rows.append((row.map, *cells))
-    better = [row.map for row in found.rows if all(one.beats for one in row.figures.values())]
-    verdict = f"By every figure better: {', '.join(better)}." if better else "No map is better by every figure."
+    masked = [key for key in shown if key in FIGURES]
+    better = [row.map for row in found.rows if all((one := row.figures.get(key)) and one.beats for key in masked)]
+    by = "every figure" if len(masked) == len(shown) else "every figure of the mask"
+    verdict = f"Better by {by}: {', '.join(better)}." if better else f"No map is better by {by}."
+    if len(masked) < len(shown):
+        verdict += (
+            " Insertion and deletion need no mask: the area under the probability of the class as the highest pixels "
+            "come into a blurred image, or are replaced by its mean colour."
+        )
     return Table(
         title="Where the classifier looks",
-        columns=("Map", *(FIGURES[key] for key in shown)),
+        columns=("Map", *(titles[key] for key in shown)),
         rows=tuple(rows),
         note=(
             f"Maps of the classifier of {found.arm} on {notation.grouped(found.images)} test images of "

@@ -92,11 +92,14 @@ class EvaluateSpec:
             they come; "always" and "never" do so for all arms or none.
         localise: on how many test images with true masks the report says where importance maps lie; 0, the default,
             leaves that out: it takes a minute or more.
+        localise_maps: "quick", or "all": also maps that need dozens of passes per image (occlusion, integrated
+            gradients, hyperplane maps), and the figures that need no mask (insertion, deletion).
     """
 
     prevalence: dict[str, float] = field(default_factory=dict)
     shifts: Literal["auto", "always", "never"] = "auto"
     localise: int = 0
+    localise_maps: Literal["quick", "all"] = "quick"
 
 
 def read_data_table(table: Table) -> tuple[DataSpec, Table]:

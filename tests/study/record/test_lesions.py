@@ -66,6 +66,23 @@ def test_maps_are_scored_once_and_stand_in_the_report(tmp_path: Path, monkeypatc
     assert files.read_json(result.folder / "record.json")["lesions"] == found
 
 
+def test_all_maps_on_request(tmp_path: Path, judged: dict[Any, Any], monkeypatch: Any) -> None:
+    prepared = prepare(localised(), cache=tmp_path / "cache")
+    asked: list[Any] = []
+
+    def seen(*arguments: Any, **options: Any) -> None:
+        asked.append(options["settings"])
+        raise ManifestError("enough")
+
+    monkeypatch.setattr(module, "score_maps", seen)
+    for how in ("quick", "all"):
+        spec = localised(evaluate={"localise": 3, "localise_maps": how})
+        assert lesion_facts(spec, prepared, judged, folder=tmp_path) is not None
+    quick, every = asked
+    assert (quick.steps, set(quick.without)) == (0, {"occlusion", "integrated_gradients", "hyperplane"})
+    assert (every.steps, every.without) == (10, ())
+
+
 def failing(error: RaremixError) -> Any:
     def fail(*arguments: Any, **options: Any) -> None:
         raise error

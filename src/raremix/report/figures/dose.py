@@ -49,8 +49,8 @@ def added_words(record: Record) -> tuple[str, ...]:
         if arm.added.validation:
             sentences.append(
                 f"{arm.name}: {_listed(arm.added.validation)} of its validation images are generated, by what was "
-                "fitted on training images, or begun with some: the moment and the thresholds were chosen on images that are "
-                "partly made up and no independent witnesses."
+                "fitted on training images, or begun with some: the moment and the thresholds were chosen on images "
+                "that are partly made up and no independent witnesses."
             )
     return tuple(sentences)
 

@@ -15,7 +15,7 @@ from raremix.evaluate.localisation import FIGURES
 from raremix.generate import generator_hash
 from raremix.study.generators.own import resolved
 from raremix.study.generators.use import translators_in
-from raremix.study.localise.score import ScoredMaps, ScoreSettings, score_maps
+from raremix.study.localise.score import MASK_FREE, ScoredMaps, ScoreSettings, score_maps
 from raremix.study.prepare import Prepared
 from raremix.study.record.outcomes import Outcome
 from raremix.study.spec import StudySpec
@@ -23,10 +23,10 @@ from raremix.study.spec import StudySpec
 KEPT = "lesions.jsonl"
 """File of a run folder that holds what was found, so that it is measured once."""
 
-SLOW = ("occlusion", "integrated_gradients", "hyperplane", "function")
-"""Maps that need dozens of passes per image; `raremix maps score` has them."""
+SLOW = ("occlusion", "integrated_gradients", "hyperplane")
+"""Maps that need dozens of passes per image."""
 
-WIDEST = 1600
+STEPS, WIDEST = 10, 1600
 
 
 def lesion_facts(
@@ -40,7 +40,7 @@ def lesion_facts(
     """Score the maps of the reference arm's first classifier on test images, with those of all translators of arms.
 
     Args:
-        spec: the study; `[evaluate] localise` says on how many images.
+        spec: the study; `[evaluate] localise` says on how many images, `localise_maps` by which maps.
         prepared: its data; with folds, of the first one.
         outcomes: the results that are there.
         folder: the run folder.
@@ -64,12 +64,20 @@ def lesion_facts(
             {name: generator_hash(path) for name, path in translators.items()},
             prepared.manifest.hash(),
             spec.evaluate.localise,
+            *([] if spec.evaluate.localise_maps == "quick" else [spec.evaluate.localise_maps, STEPS]),
         ]
     )
     kept = [entry["found"] for entry in files.read_records(folder / KEPT) if entry.get("key") == key]
     if kept:
         return kept[-1]
-    settings = ScoreSettings(most=spec.evaluate.localise, steps=0, shown=3, resamples=1000, without=SLOW)
+    is_quick = spec.evaluate.localise_maps == "quick"
+    settings = ScoreSettings(
+        most=spec.evaluate.localise,
+        steps=0 if is_quick else STEPS,
+        shown=3,
+        resamples=1000,
+        without=SLOW if is_quick else (),
+    )
     try:
         found = score_maps(classifier, prepared.manifest, translators=translators, settings=settings, progress=progress)
     except ManifestError as error:  # no masks, or none with something to find
@@ -109,7 +117,7 @@ def _facts(spec: StudySpec, found: ScoredMaps) -> dict[str, Any]:
         figures = {
             row["figure"]: {key: row[key] for key in ("value", "low", "high", "beats")}
             for row in part.iter_rows(named=True)
-            if row["figure"] in FIGURES
+            if row["figure"] in (*FIGURES, *MASK_FREE)
         }
         rows.append({"map": name, "figures": figures})
     sheet = Image.fromarray(found.sheet)
