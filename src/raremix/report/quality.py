@@ -77,7 +77,7 @@ class QualityRecord:
         version: of raremix.
         lead: whether copies were found, in one sentence.
         is_alarming: whether that sentence is a warning.
-        warnings: further ones, of single classes.
+        warnings: further ones: copies in single classes, few kinds of images.
         features: the encoder.
         compared: images of each kind that the figures compare at most.
         facts: the few numbers that a reader wants first.

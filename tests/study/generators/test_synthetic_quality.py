@@ -149,6 +149,43 @@ def test_an_encoder_of_their_own_sees_real_training_images_alone_and_is_the_same
     assert len(keys) == len(list((cache / "encoders").iterdir())) == 1
 
 
+def test_a_generator_that_draws_one_image_again_and_again_is_said_in_words(tmp_path: Path) -> None:
+    """The same image, slightly moved in brightness, in one class; the other class is honest."""
+    path = synthetic_set(tmp_path / "set", honest=80, copies=0, images=220)
+    manifest = Manifest.read(path)
+    made = manifest.frame.filter(pl.col("origin") == "synthetic")
+    target = f"target:{manifest.card.classes[1]}"
+    rare = made.filter(pl.col(target) == 1.0)["path"].to_list()
+    assert 15 < len(rare) < 60
+    first = np.asarray(Image.open(manifest.root / rare[0])).astype(int)
+    for number, name in enumerate(rare):
+        Image.fromarray((first + number % 3).clip(0, 255).astype(np.uint8)).save(manifest.root / name)
+    data = prepared(path, tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+    assert [one.name for one in found.classes if one.few_kinds is not None][-1] == manifest.card.classes[1]
+    assert found.classes[1].few_kinds is None
+    collapsed = found.classes[2]
+    assert collapsed.few_kinds is not None
+    assert collapsed.figures is not None
+    real, count = collapsed.few_kinds
+    assert count == min(collapsed.synthetic, collapsed.held_out)
+    assert collapsed.figures["coverage"].high < real.low
+    words = warnings_of(found)[-1]
+    assert words.startswith(f"Few kinds of images in {collapsed.name}: the {len(rare)} generated ones cover 0.")
+    assert words in facts_of(found)["warnings"]
+    assert f"Few kinds of images in {collapsed.name}" in render_quality(record_of(found, data, created=""))
+
+
+def test_few_images_are_compared_with_as_few_held_out_ones(tmp_path: Path) -> None:
+    """Nine honest images cover less than a hundred real ones do; that is no sign of a collapse."""
+    data = prepared(synthetic_set(tmp_path / "set", honest=9, copies=0, images=220), tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache").classes[0]
+    assert found.figures is not None
+    assert found.floor is not None
+    assert found.figures["coverage"].high < found.floor["coverage"].low
+    assert found.few_kinds is None
+
+
 def test_without_enough_held_out_patients_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
     data = prepared(synthetic_set(tmp_path / "set", honest=30, copies=0, images=120), tmp_path / "cache")
     found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")

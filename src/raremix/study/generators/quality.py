@@ -41,6 +41,8 @@ class ClassQuality:
         real, synthetic, held_out: how many images there are.
         figures: of the synthetic images beside the real training images; None where there are too few.
         floor: of the held-out real images beside the same: what perfect images would score at their number.
+        few_kinds: where the synthetic images surely cover less than as many held-out real ones: how much these cover,
+            and how many they are.
         copies: what looks like copies among them; None where that could not be told.
     """
 
@@ -50,6 +52,7 @@ class ClassQuality:
     held_out: int
     figures: dict[str, Figure] | None
     floor: dict[str, Figure] | None
+    few_kinds: tuple[Figure, int] | None
     copies: Copies | None
 
 
@@ -172,20 +175,33 @@ def _class(
     rows = {kind: vectors[kind][places] for kind, places in some.items()}
     counts = {kind: int(chosen[kind].sum()) for kind in vectors}
 
-    def compared(kind: str) -> dict[str, Figure] | None:
+    def compared(kind: str, most: int = MOST) -> dict[str, Figure] | None:
         if min(counts["real"], counts[kind]) < NEIGHBOURS + 2:
             return None
-        return generative_figures(rows["real"], rows[kind], groups=groups[some["real"]])
+        part = rng(seed, "sample", 10).permutation(len(rows[kind]))[:most]
+        return generative_figures(rows["real"], rows[kind][np.sort(part)], groups=groups[some["real"]])
 
+    figures, floor, few = compared("made"), compared("held"), None
+    if figures is not None and floor is not None and _covers_less(figures, floor):
+        # Fewer images cover less, however good they are.
+        as_many = min(len(rows["held"]), len(rows["made"]))
+        equal = compared("held", as_many) if as_many < len(rows["held"]) else floor
+        few = (equal["coverage"], as_many) if equal is not None and _covers_less(figures, equal) else None
     return ClassQuality(
         name=name,
         real=counts["real"],
         synthetic=counts["made"],
         held_out=counts["held"],
-        figures=compared("made"),
-        floor=compared("held"),
+        figures=figures,
+        floor=floor,
+        few_kinds=few,
         copies=copies,
     )
+
+
+def _covers_less(figures: dict[str, Figure], floor: dict[str, Figure]) -> bool:
+    """Return whether the interval of one coverage ends below where the other's begins."""
+    return figures["coverage"].high < floor["coverage"].low
 
 
 def _some(places: Int[np.ndarray, " n"], seed: int, number: int) -> Int[np.ndarray, " m"]:
