@@ -78,7 +78,9 @@ def test_the_folder_says_what_it_is(place: Path) -> None:
     assert card.method == "stylegan2"
     assert StyleGAN2(**card.settings).transition == (0.2, 0.8), "what JSON made a list of"
     assert card.settings["depth"] == 2, "what so few images allow, and not that it was left to them"
-    assert set(card.measured) == {f"diversity_{name}" for name in (COMMON, RARE)}
+    assert set(card.measured) == {
+        f"{kind}_{name}" for kind in ("diversity", "apart", "coverage") for name in (COMMON, RARE)
+    }
     lines = [json.loads(line) for line in (place / "g" / "log.jsonl").read_text().splitlines()]
     probabilities = [line["discriminator/probability"] for line in lines if "discriminator/probability" in line]
     assert probabilities[0] == 0.5

@@ -19,19 +19,25 @@ from raremix.core.ranks import Ranks
 from raremix.core.types import Batch
 from raremix.data.manifest import Manifest
 from raremix.generate import ClassTranslator, Form, GeneratorMethod, ImageGenerator
-from raremix.generate.sampling import latent, redraw, to_bytes
+from raremix.generate.sampling import BLOCK, latent, redraw, to_bytes
+from raremix.study.generators.collapse import figures_of, notes_of
 from raremix.study.generators.pictures import draw_sheet, evenly
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
 
+KINDS = ("diversity", "apart", "coverage")
+"""Figures of the drawn images of a class."""
+
 COLUMNS, ROWS, STRIP = 8, 2, 12
 """Pictures per class in a grid of drawn images; images per class in a grid of translations; moments in the strip."""
 
-COLLAPSED = 0.25
-"""Images of a class that differ less than this share of how real ones differ are called collapsed."""
+MANY, SOME = 64, 32
+"""Images of a class that are drawn at a moment to look for collapse; and those of a generator that takes many passes
+through its network for an image, which draws them at the last moment alone."""
 
-UNCHANGED = 0.01
-"""Translations that differ from reconstructions by less than this, of the full range, do not change anything."""
+UNCHANGED, STYLELESS = 0.01, 0.1
+"""Translations that differ from reconstructions by less than this, of the full range, do not change anything; those in
+two styles that differ by less than this share of the change do not heed the style."""
 
 
 class Noticed:
@@ -87,6 +93,7 @@ class Album:
         prepared: the data.
         form: what is drawn.
         ids: the rows that it is fitted on.
+        steps: of the whole training.
         step: of the training, kept up to date by `Noticed`.
         last: figures of the last grid.
     """
@@ -97,6 +104,7 @@ class Album:
     prepared: Prepared
     form: Form
     ids: Int[np.ndarray, " n"]
+    steps: int
     step: int = 0
     last: dict[str, float] = field(default_factory=dict)
 
@@ -104,8 +112,9 @@ class Album:
         """Draw the grid of this moment.
 
         Returns:
-            Figures for the log: of drawn images, how much those of a class differ, as a share of how much real ones
-            do; of translations, the mean absolute error of reconstructions, and the mean absolute change beyond it.
+            Figures for the log: of drawn images, by class, those of `collapse.figures_of`; of translations, the mean
+            absolute error of reconstructions, the mean absolute change beyond it, and the mean absolute difference of
+            translations in two styles.
         """
         drawer = self.method.drawer({name: modules[name] for name in self.method.kept}, self.form)
         device = next(modules[self.method.kept[0]].parameters()).device
@@ -136,36 +145,62 @@ class Album:
             files.remove_file(path)
 
     def verdict(self) -> tuple[tuple[str, ...], dict[str, float]]:
-        """Say in words what the last grid shows to be wrong, and return its figures."""
-        notes = [
-            f"{name.removeprefix('diversity_')}: drawn images differ by {value:.0%} of what real ones do: collapsed"
-            for name, value in self.last.items()
-            if name.startswith("diversity_") and value < COLLAPSED
-        ]
-        if self.last.get("change", 1.0) < UNCHANGED:
+        """Say in words what the last grid shows to be wrong, or the fit as a whole, and return the last figures."""
+        log, notes = files.read_records(self.folder / "log.jsonl"), []
+        for name in self.prepared.manifest.card.classes:
+            mine = {kind: self.last[f"{kind}_{name}"] for kind in KINDS if f"{kind}_{name}" in self.last}
+            best = [line[key] for line in log if (key := f"validation/coverage_{name}") in line]
+            notes += notes_of(name, mine, max(best, default=0.0))
+        change = self.last.get("change", 1.0)
+        if change < UNCHANGED:
             notes.append("translations hardly differ from reconstructions: their difference maps show nothing")
+        elif self.last.get("styles", change) < STYLELESS * change:
+            notes.append(
+                f"translations of an image in two styles differ by {self.last['styles'] / change:.0%} of what they "
+                "change: the style is ignored, and there is one translation to a class"
+            )
         return tuple(notes), dict(self.last)
 
     def _translated(self, drawer: ClassTranslator, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
         chosen = examples(self.prepared.manifest, self.ids, per_class=ROWS, seed=self.seed)
         columns = translations(drawer, self.prepared, chosen, device=device)
         again, others = columns[1], torch.stack(columns[2:])
-        self.last = {"reconstruction": _mean_change(columns[0], again), "change": _mean_change(again, others)}
+        self.last = {
+            "reconstruction": _mean_change(columns[0], again),
+            "change": _mean_change(again, others),
+            "styles": _mean_change(others, torch.stack(self._restyled(drawer, columns[0], device))),
+        }
         sheet = _sheet_of(columns, self.prepared, chosen, title=f"step {self.step}")
         return sheet, to_bytes(others[:, 0])
 
+    def _restyled(self, drawer: ClassTranslator, images: Tensor, device: torch.device) -> list[Tensor]:
+        """Translate images to each class, in other styles than those of the grid."""
+        count, parts = len(self.prepared.manifest.card.classes), InParts()
+        streams = [[(k, i, 3) for i in range(len(images))] for k in range(count)]
+        wanted = [torch.eye(count)[k].expand(len(images), -1) for k in range(count)]
+        return [
+            redraw(drawer, images.to(device), one.to(device), some, seed=0, parts=parts).cpu()
+            for one, some in zip(wanted, streams, strict=True)
+        ]
+
     def _drawn(self, drawer: ImageGenerator, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-        classes, cells = self.prepared.manifest.card.classes, []
+        manifest, cells = self.prepared.manifest, []
+        classes, parts = manifest.card.classes, InParts(most=BLOCK)
+        is_slow = hasattr(drawer, "num_inference_steps")
+        count = MANY if not is_slow else SOME if self.step >= self.steps else COLUMNS
         self.last = {}
         for k, name in enumerate(classes):
-            latents = torch.stack([latent(self.seed, k, i, drawer.latent) for i in range(COLUMNS)])
-            wanted = torch.eye(len(classes))[k].expand(COLUMNS, -1)
-            drawn = drawer.generate(wanted.to(device), latents.to(device)).cpu()
-            cells.append(list(to_bytes(drawn)))
-            mine = self.ids[self.prepared.manifest.targets(self.ids)[:, k] > 0.5]
-            real = _spread(to_float(self.prepared.cache.take(mine[: 4 * COLUMNS])))
-            if real > 0:
-                self.last[f"diversity_{name}"] = _spread(drawn) / real
+            latents = torch.stack([latent(self.seed, k, i, drawer.latent) for i in range(count)])
+            wanted = torch.eye(len(classes))[k].expand(count, -1)
+            drawn = parts(drawer.generate, wanted.to(device), latents.to(device)).cpu()
+            cells.append(list(to_bytes(drawn[:COLUMNS])))
+            mine = self.ids[manifest.targets(self.ids)[:, k] > 0.5]
+            shown = mine[rng(self.seed, "show", k, 3).permutation(len(mine))[:MANY]]
+            found = figures_of(drawn.float(), to_float(self.prepared.cache.take(np.sort(shown))))
+            # Of eight images too little can be said.
+            self.last |= {
+                f"{kind}_{name}": found[kind] for kind in KINDS[: 3 if count > COLUMNS else 1] if kind in found
+            }
         return draw_sheet(cells, rows=classes, title=f"step {self.step}"), np.stack([row[0] for row in cells])
 
 
@@ -212,11 +247,3 @@ def _sheet_of(columns: list[Tensor], prepared: Prepared, chosen: np.ndarray, *, 
 
 def _mean_change(images: Tensor, others: Tensor) -> float:
     return float((others - images).abs().mean())
-
-
-def _spread(images: Float[Tensor, "B C H W"]) -> float:
-    """Return the mean absolute difference of all pairs of images."""
-    flat = images.flatten(1)
-    if len(flat) < 2:
-        return 0.0
-    return float(torch.cdist(flat, flat, p=1).sum() / (len(flat) * (len(flat) - 1) * flat.shape[1]))

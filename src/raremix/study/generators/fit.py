@@ -146,6 +146,7 @@ def _fit_rank(
         prepared=work.prepared,
         form=form,
         ids=work.ids,
+        steps=spec.table.train.steps,
     )
     networks = spec.table.method.networks(form, seed=spec.table.seed)
     extras: dict[str, Any] = {"steps": spec.table.train.steps, "average": spec.table.train.average, "ranks": ranks}
