@@ -9,6 +9,12 @@ from rich.table import Table as RichTable
 
 from raremix.cli.console import CacheFolder, DryRun, Json, Set, emit, out, print_json, progress_bars
 
+UNCHECKED = {
+    "copy": "Copies were not looked for",
+    "not recognised": "Whether images are recognised was not checked",
+    "classifier": "Whether the classifier is independent was not checked",
+}
+
 
 def curate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder that raremix synthesize wrote.")],
@@ -18,7 +24,10 @@ def curate(
     ] = "self",
     classifier: Annotated[
         Path | None,
-        typer.Option(help="Folder of a classifier trained on real images, which is asked whether it recognises them."),
+        typer.Option(
+            help="Folder of a classifier, not trained on these synthetic images, which is asked whether it recognises "
+            "them."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: DATA-curated.")] = None,
     seed: Annotated[int, typer.Option(help="Which held-out patients calibrate, and what copies are planted.")] = 0,
@@ -58,13 +67,13 @@ def curate(
         path = write_curated(found, prepared, folder)
     counts = counts_of(found, prepared.manifest)["classes"]
     if as_json:
-        print_json({"classes": counts, "manifest": str(path)})
+        print_json({"classes": counts, "not_checked": found.not_checked, "manifest": str(path)})
         return
     reasons = list(found.dropped)
     table = RichTable("class", "synthetic", *reasons, "kept")
     for name, row in counts.items():
         table.add_row(escape(name), str(row["synthetic"]), *(str(row[reason]) for reason in reasons), str(row["kept"]))
     out.print(table)
-    if found.quality.audit is None:
-        out.print(f"[bold red]Copies were not looked for: {escape(found.quality.why_not)}[/]", soft_wrap=True)
+    for what, why in found.not_checked.items():
+        out.print(f"[bold red]{UNCHECKED[what]}: {escape(why)}[/]", soft_wrap=True)
     out.print(f"Manifest: [bold]{escape(str(path))}[/]; reasons in dropped.csv beside it", soft_wrap=True)

@@ -1,5 +1,7 @@
 """What curation leaves out, and why: on phantoms with copies, foreign pictures and wrong classes among them."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,11 @@ from typer.testing import CliRunner
 
 from raremix.cli import app
 from raremix.core import files
-from raremix.core.errors import GuardError
+from raremix.core.errors import GuardError, HeldOutError
+from raremix.core.fitted import write_fitted
 from raremix.data import Manifest
+from raremix.data.digests import with_digests
+from raremix.study.fitted import rows_of
 from raremix.study.generators import curate as curating
 from raremix.study.generators.curate import counts_of, curate, dropped_table, write_curated
 
@@ -51,6 +56,10 @@ def test_copies_and_foreign_pictures_go_and_most_others_stay(place: Path, tmp_pa
     outliers = dropped_table(found, data.manifest).filter(pl.col("reason") == "outlier")
     assert len(outliers) >= 5
     assert (outliers["value"] > outliers["threshold"]).all()
+    assert outliers["training_row"].is_null().all()
+    near = dropped_table(found, data.manifest).filter(pl.col("reason") == "copy", pl.col("id").is_in(found.ids[70:80]))
+    assert near["training_row"].to_list() == data.manifest.rows("train")[:10].tolist()
+    assert not {"group", "patient"} & set(near.columns)
 
 
 def test_what_is_written_is_a_manifest_without_them(place: Path, tmp_path: Path) -> None:
@@ -79,6 +88,38 @@ def test_a_classifier_is_asked(place: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(curating, "refuse_seen", lambda *_, **__: None)
     found = curate(data, weights="plain", cache=tmp_path / "cache", classifier=tmp_path / "classifier")
     assert np.flatnonzero(found.dropped["not recognised"]).tolist() == [0, 1, 2]
+    assert set(found.not_checked) == {"classifier"}  # it does not say on what it was trained
+
+
+def test_a_classifier_that_was_trained_on_these_images_is_refused(place: Path, tmp_path: Path) -> None:
+    data = prepared(place, tmp_path / "cache")
+    manifest = with_digests(data.manifest, cache=tmp_path / "cache")
+    data = replace(data, manifest=manifest)
+    made = manifest.ids[(manifest.frame["origin"] == "synthetic").to_numpy()]
+    classifier = tmp_path / "classifier"
+    taught = np.concatenate([manifest.rows("train")[:5], made[:7]])
+    write_fitted(classifier, {"train": rows_of(manifest, taught)})
+    with pytest.raises(GuardError, match=r"trained on 7 of the 85 synthetic images.*real images alone"):
+        curate(data, weights="plain", cache=tmp_path / "cache", classifier=classifier)
+    write_fitted(classifier, {"train": rows_of(manifest, manifest.rows("validation")[:3])})
+    with pytest.raises(HeldOutError, match="3 of"):
+        curate(data, weights="plain", cache=tmp_path / "cache", classifier=classifier)
+
+
+def test_what_was_not_checked_is_said_everywhere(tmp_path: Path) -> None:
+    """Nobody recognises, and there are too few patients to look for copies."""
+    place = synthetic_set(tmp_path / "few", honest=20, copies=0, images=120)
+    arguments = ["curate", str(place.parent), "-o", str(tmp_path / "out"), "--set", "data.size=32"]
+    arguments += ["--cache", str(tmp_path / "cache")]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert "Copies were not looked for" in said.output
+    assert "Whether images are recognised was not checked" in said.output
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    for facts in (told, files.read_json(tmp_path / "out" / "curation.json")):
+        assert set(facts["not_checked"]) == {"copy", "not recognised"}
+        assert "held-out patients" in facts["not_checked"]["copy"]
+        assert "--classifier" in facts["not_checked"]["not recognised"]
 
 
 def test_the_verb(place: Path, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float, Int
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, GuardError
+from raremix.core.fitted import read_fitted
 from raremix.core.types import Progress
 from raremix.data.manifest import Manifest
 from raremix.data.unnamed import unnamed_groups
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
 from raremix.study.apply import refuse_other_classes, refuse_seen
+from raremix.study.fitted import rows_of
 from raremix.study.generators.quality import SyntheticQuality, judge_synthetic
 from raremix.study.prepare import Prepared
 from raremix.train.inference import predict_logits
@@ -36,18 +38,22 @@ class Curation:
     Attributes:
         ids: all synthetic rows.
         labels: class of each.
+        source: real training row that each is nearest to, where copies were looked for.
         dropped: by reason, which of them are left out; one may have several reasons.
         values: by reason, what was measured of each row.
         thresholds: by reason and class, where the line was drawn. For copies the value is the ratio over its
             threshold, and the line is 1.
+        not_checked: what was not looked at, and why: keys are reasons, or what is not known of the classifier.
         quality: what was found before.
     """
 
     ids: Int[np.ndarray, " m"]
     labels: Int[np.ndarray, " m"]
+    source: Int[np.ndarray, " m"] | None
     dropped: Mapping[str, Bool[np.ndarray, " m"]]
     values: Mapping[str, Float[np.ndarray, " m"]]
     thresholds: Mapping[str, Mapping[str, float]]
+    not_checked: Mapping[str, str]
     quality: SyntheticQuality
 
     @property
@@ -75,15 +81,17 @@ def curate(
         prepared: data with synthetic rows, one class per image.
         weights: the encoder; see `raremix.study.audit.representation.representation_of`.
         cache: the cache folder.
-        classifier: folder of a classifier that was trained on real images; None: nobody is asked.
+        classifier: folder of a classifier that was trained on real images, or on other synthetic ones; None: nobody is
+            asked.
         seed: see `judge_synthetic`.
         progress: called as images are encoded.
 
     Raises:
         ConfigError: for several labels per image, or a classifier of other images.
         ManifestError: for a classifier of other classes.
-        GuardError: without held-out images to draw the lines by.
-        HeldOutError: if the classifier was trained on them.
+        GuardError: without held-out images to draw the lines by, or if the classifier was trained on the synthetic
+            images that it is to judge.
+        HeldOutError: if the classifier was trained on the held-out images.
     """
     manifest = prepared.manifest
     if manifest.card.task == "multilabel":
@@ -94,6 +102,9 @@ def curate(
         raise GuardError(
             f"{len(held)} held-out images to draw the lines by: expected at least {LEAST} in the validation split"
         )
+    if classifier is not None:
+        refuse_seen(classifier, manifest, held)
+        _refuse_taught(classifier, manifest, made)
     labels = {kind: manifest.targets(ids).argmax(axis=1) for kind, ids in quality.ids.items()}
     dropped, values = {}, {}
     thresholds: dict[str, dict[str, float]] = {}
@@ -103,7 +114,6 @@ def curate(
         values["copy"], dropped["copy"] = np.min(scaled, axis=0), audit.is_flagged
         thresholds["copy"] = dict.fromkeys(manifest.card.classes, 1.0)
     if classifier is not None:
-        refuse_seen(classifier, manifest, held)
         believed = _belief(prepared, classifier, np.concatenate([made, held]))
         own, line = believed[: len(made)], believed[len(made) :]
         truth = np.concatenate([labels["made"], labels["held"]])
@@ -116,7 +126,14 @@ def curate(
     values["outlier"], thresholds["outlier"] = far["made"], _named(lines, manifest)
     dropped["outlier"] = far["made"] > lines[labels["made"]]
     return Curation(
-        ids=made, labels=labels["made"], dropped=dropped, values=values, thresholds=thresholds, quality=quality
+        ids=made,
+        labels=labels["made"],
+        source=None if quality.audit is None else quality.ids["real"][quality.audit.source],
+        dropped=dropped,
+        values=values,
+        thresholds=thresholds,
+        not_checked=_not_checked(quality, classifier),
+        quality=quality,
     )
 
 
@@ -134,18 +151,20 @@ def write_curated(found: Curation, prepared: Prepared, output: Path) -> Path:
     if output.resolve() == manifest.root.resolve():
         raise GuardError(f"{output} holds the images' own manifest: choose another --output")
     files.write_csv(output / "dropped.csv", dropped_table(found, manifest))
-    files.write_json(output / "curation.json", counts_of(found, manifest) | {"thresholds": found.thresholds})
+    facts = {"thresholds": found.thresholds, "not_checked": found.not_checked}
+    files.write_json(output / "curation.json", counts_of(found, manifest) | facts)
     gone = set(found.ids[~found.kept].tolist())
     frame = manifest.frame.filter(~pl.col("id").is_in(list(gone)))
     return unnamed_groups(replace(manifest, frame=frame)).write(output / "manifest.parquet")
 
 
 def dropped_table(found: Curation, manifest: Manifest) -> pl.DataFrame:
-    """Return one row per synthetic image and reason for which it is left out."""
+    """Return one row per synthetic image and reason it is left out for; for a copy, with the row it is near to."""
     parts = []
     for reason, is_out in found.dropped.items():
         rows = np.flatnonzero(is_out)
         names = [manifest.card.classes[label] for label in found.labels[rows]]
+        near = found.source[rows].tolist() if reason == "copy" and found.source is not None else [None] * len(rows)
         parts.append(
             pl.DataFrame(
                 {
@@ -154,6 +173,7 @@ def dropped_table(found: Curation, manifest: Manifest) -> pl.DataFrame:
                     "reason": pl.Series([reason] * len(rows), dtype=pl.Utf8),
                     "value": found.values[reason][rows].astype(np.float64),
                     "threshold": pl.Series([found.thresholds[reason][name] for name in names], dtype=pl.Float64),
+                    "training_row": pl.Series(near, dtype=pl.Int64),
                 }
             )
         )
@@ -169,6 +189,35 @@ def counts_of(found: Curation, manifest: Manifest) -> dict[str, dict[str, dict[s
             reasons = {reason: int((is_out & own).sum()) for reason, is_out in found.dropped.items()}
             counts[name] = {"synthetic": int(own.sum()), "kept": int((found.kept & own).sum()), **reasons}
     return {"classes": counts}
+
+
+def _refuse_taught(classifier: Path, manifest: Manifest, made: Int[np.ndarray, " m"]) -> None:
+    """Refuse a classifier that was trained on the images that it is to judge: it recognises whatever it was told.
+
+    Raises:
+        GuardError: saying how many.
+    """
+    seen = (read_fitted(classifier) or {}).get("train")
+    if seen is None:
+        return
+    # A file that is a real one as well says nothing about who saw what.
+    own = np.setdiff1d(rows_of(manifest, made).keys, rows_of(manifest, np.setdiff1d(manifest.ids, made)).keys)
+    known = int(seen.holds(own).sum())
+    if known:
+        raise GuardError(
+            f"{classifier} was trained on {known} of the {len(made)} synthetic images that it is to judge, "
+            "and recognises what it was told: pass a classifier that was trained on real images alone"
+        )
+
+
+def _not_checked(quality: SyntheticQuality, classifier: Path | None) -> dict[str, str]:
+    """Return what was not looked at, and why."""
+    found = {} if quality.audit is not None else {"copy": quality.why_not}
+    if classifier is None:
+        found["not recognised"] = "no classifier was asked: pass one that was trained on real images with --classifier"
+    elif "train" not in (read_fitted(classifier) or {}):
+        found["classifier"] = f"{classifier.name} does not say on which images it was trained; these may be among them"
+    return found
 
 
 def _belief(prepared: Prepared, classifier: Path, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
