@@ -86,6 +86,7 @@ class QualityRecord:
         copies: one per class, all of them first; none where that could not be told.
         planted: kind of copy, the share that was found, and whether the test is blind to it.
         pairs: generated images beside the training images that they are nearest to.
+        not_drawn: how many flagged ones are not among these pairs.
         albums: pictures of each class.
         provenance: what was compared.
     """
@@ -104,6 +105,7 @@ class QualityRecord:
     copies: tuple[CopyRow, ...]
     planted: tuple[tuple[str, float, bool], ...]
     pairs: Strip
+    not_drawn: int
     albums: tuple[Album, ...]
     provenance: tuple[tuple[str, str], ...]
 

@@ -22,6 +22,7 @@ from raremix.evaluate.generative import MemorisationAudit, Sight
 from raremix.report.quality import render_quality, written
 from raremix.study.audit.representation import Representation, representation_of
 from raremix.study.generators import quality as synthetic_quality
+from raremix.study.generators import quality_record
 from raremix.study.generators.quality import judge_synthetic
 from raremix.study.generators.quality_copies import Look, copies_by_class
 from raremix.study.generators.quality_record import facts_of, record_of
@@ -72,6 +73,24 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
     facts = facts_of(found)
     assert facts["memorisation"]["flagged"] == [pair.made for pair in flagged]
     assert set(facts["provenance"]) == {"encoder", "fit rows", "hold-out rows", "size", "seed"}
+
+
+def test_all_flagged_pairs_are_drawn_up_to_a_limit_that_is_said(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepared(copied, tmp_path / "cache")
+    found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
+    found = replace(found, pairs=tuple(replace(pair, is_flagged=place < 40) for place, pair in enumerate(found.pairs)))
+    record = record_of(found, data, created="")
+    assert (len(record.pairs.sets), record.not_drawn) == (40, 0)
+    assert "not drawn here" not in render_quality(record)
+    assert len(facts_of(found)["memorisation"]["flagged_pairs"]) == 40
+    monkeypatch.setattr(quality_record, "MOST_PAIRS", 30)
+    record = record_of(found, data, created="")
+    assert (len(record.pairs.sets), record.not_drawn) == (30, 10)
+    assert "10 further images are flagged and not drawn here" in render_quality(record)
+    few = replace(found, pairs=tuple(replace(pair, is_flagged=False) for pair in found.pairs))
+    assert len(record_of(few, data, created="").pairs.sets) == 24
 
 
 def test_copies_of_a_rare_class_are_said_where_all_images_together_pass(copied: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from raremix.study.generators.quality_words import warnings_of
 from raremix.study.prepare import Prepared
 from raremix.study.record.pictures import to_png
 
-PICTURE, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 12
+PICTURE, PAIRS, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 200, 12
+"""Side of a picture; closest pairs that are drawn in any case, flagged ones at most; pictures of a class."""
 
 
 def facts_of(found: SyntheticQuality) -> dict[str, Any]:
@@ -34,6 +35,11 @@ def facts_of(found: SyntheticQuality) -> dict[str, Any]:
             "calibration_images": audit.sight.calibration,
             "planted_found": dict(audit.sight.found),
             "flagged": [pair.made for pair in found.pairs if pair.is_flagged],
+            "flagged_pairs": [
+                {"made": pair.made, "training_row": pair.source, "ratio": pair.ratio}
+                for pair in found.pairs
+                if pair.is_flagged
+            ],
             "p": audit.every.p,
             "most": audit.every.most,
         },
@@ -50,12 +56,11 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
         image = prepared.cache.take(np.array([row]))[0]
         return Shown(picture=to_png(image, side=PICTURE), caption=f"row {row}\n{words}", kind="png")
 
+    flagged = sum(pair.is_flagged for pair in found.pairs)
+    drawn = found.pairs[: max(PAIRS, min(flagged, MOST_PAIRS))]
     pairs = Strip(
-        sets=tuple((shown(p.made, "generated"), shown(p.source, "training")) for p in found.pairs[:MOST_PAIRS]),
-        notes=tuple(
-            f"ratio {p.ratio:.2f} of the threshold" + (", flagged" if p.is_flagged else "")
-            for p in found.pairs[:MOST_PAIRS]
-        ),
+        sets=tuple((shown(p.made, "generated"), shown(p.source, "training")) for p in drawn),
+        notes=tuple(f"ratio {p.ratio:.2f} of the threshold" + (", flagged" if p.is_flagged else "") for p in drawn),
     )
     frame, targets = manifest.frame, manifest.targets()
     is_made, is_train = (frame["origin"] == "synthetic").to_numpy(), (frame["split"] == "train").to_numpy()
@@ -114,6 +119,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
         if audit is None
         else tuple((kind, share, kind in audit.sight.blind) for kind, share in audit.sight.found.items()),
         pairs=pairs,
+        not_drawn=max(0, flagged - len(drawn)),
         albums=tuple(albums),
         provenance=tuple((name, str(value)) for name, value in found.provenance.items()),
     )
