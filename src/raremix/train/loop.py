@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ from raremix.train.log import Log
 from raremix.train.ranked import average_gradients, average_statistics, is_shared, mean_losses, placed
 from raremix.train.schedule import rate_factor
 from raremix.train.spec import TrainSpec, resolve_precision
+
+REMEDY = "lower [train] learning_rate, or set precision = '32'"
+"""What helps a classifier whose loss is no longer finite."""
+
+Broken = Callable[[str, int], RunError]
+"""What is no longer finite, after which step -> the error that says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
     metric: str | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    remedy: str = REMEDY,
 ) -> FitResult:
     """Train for `spec.steps` steps, resuming from the newest checkpoint in `folder` if there is one.
 
@@ -89,6 +97,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
         metric: the entry of `validate`'s result whose maximum is kept; the last step is kept without it.
         progress: called after every step.
         should_stop: asked after every step; if it says yes, a checkpoint is written and `StoppedError` raised.
+        remedy: what helps where a loss or a weight is no longer finite.
 
     Raises:
         ResumeError: if the checkpoints are of another run.
@@ -116,6 +125,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
     )
     best, first, exact, notes = _Best(), 0, True, []
 
+    broken = partial(_broken, folder, remedy)
     log = Log(folder, enabled=fabric.is_global_zero, tensorboard=spec.tensorboard)
     if fabric.is_global_zero:
         files.sweep(folder / "checkpoints", recursive=True)
@@ -135,8 +145,8 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
 
     def save(step: int, losses: Mapping[str, Tensor]) -> None:
         # What is not finite would be the newest checkpoint, and the last good one lost with the next.
-        _finite(mean_losses(losses, ranks, fabric.device), step, folder)
-        _finite_weights(task, step, folder)
+        _finite(mean_losses(losses, ranks, fabric.device), step, broken)
+        _finite_weights(task, step, broken)
         if fabric.is_global_zero:
             log.sync()
             snapshot = _snapshot(step, task, averages, optimizers, best)
@@ -170,9 +180,9 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
 
             if (step + 1) % log_every == 0 or step + 1 == spec.steps:
                 means = mean_losses(losses, ranks, fabric.device)
-                log.add(step + 1, _finite(means, step + 1, folder) | {"rate": factor})
+                log.add(step + 1, _finite(means, step + 1, broken) | {"rate": factor})
             if step + 1 in validate_at and validate is not None:
-                _validate(task, averages, best, step + 1, validate, metric, fabric, log, folder)
+                _validate(task, averages, best, step + 1, validate, metric, fabric, log, broken)
             stopping = fabric.broadcast(should_stop()) if fabric.world_size > 1 else should_stop()
             if (step + 1 in save_at and step + 1 < spec.steps) or stopping:
                 save(step + 1, losses)
@@ -184,7 +194,7 @@ def fit(  # noqa: PLR0912, PLR0915 - the loop is read in one piece
 
     log.close()
     if not best.weights:
-        _finite_weights(task, spec.steps, folder)
+        _finite_weights(task, spec.steps, broken)
         best = _Best(step=spec.steps, value=best.value, weights=_kept(task, averages))
     return FitResult(
         best_step=best.step,
@@ -249,25 +259,30 @@ def _to_device(batch: Batch, fabric: Fabric, *, channels_last: bool) -> Batch:
     return batch.to(fabric.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _finite(losses: Mapping[str, Tensor | float], step: int, folder: Path) -> dict[str, float]:
+def _finite(losses: Mapping[str, Tensor | float], step: int, broken: Broken) -> dict[str, float]:
     values = {name: float(value) for name, value in losses.items()}
     for name, value in values.items():
         if not math.isfinite(value):
-            raise _broken(f"{name} is {value}", step, folder)
+            raise broken(f"{name} is {value}", step)
     return values
 
 
-def _finite_weights(task: Trainable, step: int, folder: Path) -> None:
+def _finite_weights(task: Trainable, step: int, broken: Broken) -> None:
     for name, module in task.modules.items():
         for key, value in checkpoint.plain_state(module).items():
             if not bool(torch.isfinite(value).all()):
-                raise _broken(f"the weight {key} of the {name} is not finite", step, folder)
+                raise broken(f"the weight {key} of the {name} is not finite", step)
 
 
-def _broken(what: str, step: int, folder: Path) -> RunError:
+def _broken(folder: Path, remedy: str, what: str, step: int) -> RunError:
     kept = [path.name for path in checkpoint.checkpoints(folder / "checkpoints")]
-    good = f"; the last good checkpoint is {folder / 'checkpoints' / kept[-1]}" if kept else ""
-    return RunError(f"{what} at step {step}: lower [train] learning_rate, or set precision = '32'{good}")
+    good = (
+        f"; the last good checkpoint is {folder / 'checkpoints' / kept[-1]}: the same settings go on from it, on a "
+        "processor to the same end, and others begin anew"
+        if kept
+        else ""
+    )
+    return RunError(f"{what} at step {step}: {remedy}{good}")
 
 
 def _moments(steps: int, count: int) -> frozenset[int]:
@@ -285,7 +300,7 @@ def _validate(
     metric: str | None,
     fabric: Fabric,
     log: Log,
-    folder: Path,
+    broken: Broken,
 ) -> None:
     # DistributedDataParallel would send its buffers, and the other ranks do not listen.
     alone = {name: checkpoint.unwrap(m) if fabric.world_size > 1 else m for name, m in task.modules.items()}
@@ -298,7 +313,7 @@ def _validate(
     for name, module in scored.items():
         module.train(training[name])
     values = fabric.broadcast(values)
-    log.add(step, _finite({f"validation/{name}": value for name, value in values.items()}, step, folder))
+    log.add(step, _finite({f"validation/{name}": value for name, value in values.items()}, step, broken))
     if metric is None:
         return
     value = values[metric]

@@ -1,6 +1,7 @@
 """Diffusion models from data to images, through the same functions and verbs as every other generator."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import torch
 
 from raremix.core.errors import ConfigError, ResumeError, RunError, StoppedError, UnknownNameError
 from raremix.data.manifest import Manifest
-from raremix.generate import ClassTranslator, generator_hash, read_card
+from raremix.generate import GENERATORS, ClassTranslator, generator_hash, read_card
 from raremix.generate.diffusion import DiffusionTraining
 from raremix.study.generators.draw import sample_class
-from raremix.study.generators.fit import fit_generator
+from raremix.study.generators.fit import fit_generator, remedy_of
 from raremix.study.generators.spec import fitted_ids, read_generator
 from raremix.study.generators.synthesize import synthesize
 from raremix.study.generators.use import drawing_of, drawn_with, open_generator, open_translator
@@ -117,15 +118,35 @@ def test_out_of_memory_says_what_helps(
         fit_generator(spec(*settings), folder=tmp_path, cache=place / "cache")
 
 
-def test_a_loss_that_is_no_number_stops_the_fit(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_no_number_stops_the_fit_and_the_advice_can_be_followed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = DiffusionTraining.loss
 
     def broken(self: Any, phase: str, batch: Any, *, step: int) -> Any:
-        return {key: value * torch.nan for key, value in plain(self, phase, batch, step=step).items()}
+        found = plain(self, phase, batch, step=step)
+        return {key: value * torch.nan for key, value in found.items()} if step == 2 else found
 
     monkeypatch.setattr(DiffusionTraining, "loss", broken)
-    with pytest.raises(Exception, match="loss is nan at step 1"):
-        fit_generator(spec(), folder=tmp_path, cache=place / "cache")
+    with pytest.raises(
+        RunError, match="loss is nan at step 3: fit it anew with a lower learning rate, --set "
+    ) as caught:
+        fit_generator(spec(), folder=tmp_path / "g", cache=place / "cache")
+    said = str(caught.value)
+    assert re.search(r"the last good checkpoint is \S+/g/checkpoints/step-0000000[12]: the same settings go on", said)
+    assert "train.precision" not in said, "it is 32 already"
+    monkeypatch.undo()
+    (setting,) = re.findall(r"--set (\S+)", said)
+    calmer = spec(setting)
+    assert calmer.table.method.learning_rate == pytest.approx(spec().table.method.learning_rate / 4)
+    fit_generator(calmer, folder=tmp_path / "other", cache=place / "cache")
+
+
+def test_the_advice_names_bf16_and_each_method_has_a_rate() -> None:
+    for name in GENERATORS:
+        asked = read_generator("phantom", method=name, settings=['train.precision="bf16"'])
+        assert "--set generator.learning_rate=" in remedy_of(asked.table)
+        assert '--set train.precision="32"' in remedy_of(asked.table)
 
 
 # Drawing

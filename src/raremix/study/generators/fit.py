@@ -51,7 +51,7 @@ from raremix.study.ranks import launch
 from raremix.train import Feed, FitResult, fit
 from raremix.train.checkpoint import unwrap
 from raremix.train.feed import to_float
-from raremix.train.spec import make_fabric
+from raremix.train.spec import make_fabric, resolve_precision
 
 CODE_VERSION = 1
 """Raised when a change makes the same settings fit another generator."""
@@ -163,10 +163,21 @@ def _fit_rank(
             validate=album.add,
             progress=progress,
             should_stop=should_stop,
+            remedy=remedy_of(spec.table),
         )
     notes = _keep(work, networks, fitted, album) if fabric.is_global_zero else ()
     fabric.barrier()
     return notes
+
+
+def remedy_of(table: GeneratorTable) -> str:
+    """Return what helps where a loss is no longer finite; it is another generator, which needs a folder of its own."""
+    method: Any = table.method
+    rate = getattr(method, "rate", method.learning_rate)
+    text = f"fit it anew with a lower learning rate, --set generator.learning_rate={rate / 4:g} (it is {rate:g})"
+    if resolve_precision(table.train) != "32":
+        text += ' or --set train.precision="32"'
+    return f"{text}, in another folder (--output; a study takes one by itself)"
 
 
 def _sparing(table: GeneratorTable, ranks: Ranks) -> str:
