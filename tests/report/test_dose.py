@@ -46,6 +46,29 @@ def test_numbers_are_drawn_from_left_to_right(records: ModuleType) -> None:
     assert float(line[0]) == pytest.approx(46 + 444 * (1.0 + 0.06) / 3.12, abs=0.1)
 
 
+def test_bands_reach_from_the_lower_to_the_upper_ends_of_the_intervals(records: ModuleType) -> None:
+    record = made(records, added(1.0), added(3.0))
+    (panel,) = dose_response(record, arm_slots(record))
+    numbers = r"[\d.]+ [\d.]+"
+    curve = re.search(rf'd="M({numbers})L({numbers})" class="curve a1"', panel.drawing)
+    band = re.search(rf'd="M({numbers})L({numbers})L({numbers})L({numbers})z" class="halo a1"', panel.drawing)
+    assert curve
+    assert band
+
+    def height(text: str) -> float:
+        return float(text.split()[1])
+
+    for point, upper, lower, arm in ((1, 1, 4, 1), (2, 2, 3, 2)):
+        found = record.overall(record.arms[arm].name, record.study.primary_metric)
+        assert found is not None
+        assert found.value is not None
+        assert found.low is not None
+        assert found.high is not None
+        up, down = (height(curve[point]) - height(band[upper]), height(band[lower]) - height(curve[point]))
+        assert up > 0, "pages count from above"
+        assert up / down == pytest.approx((found.high - found.value) / (found.value - found.low), rel=0.05)
+
+
 def test_strengths_have_a_panel_of_their_own_and_made_up_validation_images_a_warning(records: ModuleType) -> None:
     record = made(records, added(1.0, strength=0.25), added(1.0, strength=0.75, validation={"pneumonia": 12}))
     (panel,) = dose_response(record, arm_slots(record))
