@@ -68,7 +68,7 @@ def quality(
             emit(as_json, {"synthetic": count, "page": str(page)}, f"would judge {count} images and write {page}")
             return
         found = judge_synthetic(prepared, weights=features, cache=where, seed=seed, progress=bars("Encoding images"))
-    facts = facts_of(found)
+    facts = facts_of(found, prepared.manifest.card.classes)
     created = datetime.now(UTC).isoformat(timespec="minutes")
     write_quality(page, record_of(found, prepared, created=created))
     files.write_json(page.with_suffix(".json"), facts)

@@ -35,6 +35,24 @@ class QualityRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRow:
+    """What linear probes know of one class of held-out images.
+
+    Attributes:
+        name: the class.
+        images, patients: how many were asked.
+        synthetic: recall of the probe that saw synthetic images alone.
+        real: of the one that saw as many real ones.
+    """
+
+    name: str
+    images: int
+    patients: int
+    synthetic: Triple
+    real: Triple
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyRow:
     """What looks like copies in one class.
 
@@ -83,6 +101,7 @@ class QualityRecord:
         facts: the few numbers that a reader wants first.
         figures: keys and names of the figures, in order.
         rows: one per class, all of them first.
+        probe: one per class that was asked; none where none could be.
         copies: one per class, all of them first; none where that could not be told.
         planted: kind of copy, the share that was found, and whether the test is blind to it.
         pairs: generated images beside the training images that they are nearest to.
@@ -102,6 +121,7 @@ class QualityRecord:
     facts: tuple[tuple[str, str], ...]
     figures: tuple[tuple[str, str], ...]
     rows: tuple[QualityRow, ...]
+    probe: tuple[ProbeRow, ...]
     copies: tuple[CopyRow, ...]
     planted: tuple[tuple[str, float, bool], ...]
     pairs: Strip

@@ -70,7 +70,7 @@ def test_copies_are_found_named_and_shown(copied: Path, tmp_path: Path) -> None:
     assert "Memorised" in page
     assert "<script" not in page
     assert page.count("data:image/png") > 30
-    facts = facts_of(found)
+    facts = facts_of(found, data.manifest.card.classes)
     assert facts["memorisation"]["flagged"] == [pair.made for pair in flagged]
     assert set(facts["provenance"]) == {"encoder", "fit rows", "hold-out rows", "size", "seed"}
 
@@ -84,7 +84,7 @@ def test_all_flagged_pairs_are_drawn_up_to_a_limit_that_is_said(
     record = record_of(found, data, created="")
     assert (len(record.pairs.sets), record.not_drawn) == (40, 0)
     assert "not drawn here" not in render_quality(record)
-    assert len(facts_of(found)["memorisation"]["flagged_pairs"]) == 40
+    assert len(facts_of(found, data.manifest.card.classes)["memorisation"]["flagged_pairs"]) == 40
     monkeypatch.setattr(quality_record, "MOST_PAIRS", 30)
     record = record_of(found, data, created="")
     assert (len(record.pairs.sets), record.not_drawn) == (30, 10)
@@ -119,7 +119,7 @@ def test_copies_of_a_rare_class_are_said_where_all_images_together_pass(copied: 
     (words,) = warnings_of(found)
     assert words.startswith(f"Memorised in {rare}: 5 of 36 images")
     assert "of 20 held-out images of this class, 0 are" in words
-    facts = facts_of(found)
+    facts = facts_of(found, data.manifest.card.classes)
     assert facts["warnings"] == [words]
     assert facts["classes"][2]["copies"]["p_holm"] == told[rare].p_holm
     assert facts["classes"][2]["copies"]["most"] == told[rare].most
@@ -140,7 +140,19 @@ def test_honest_images_pass_and_are_as_good_as_held_out_ones(tmp_path: Path) -> 
     assert every.figures["coverage"].value > 0.5
     assert found.probe is not None
     assert found.probe_real is not None
-    assert found.probe > 0.5
+    assert found.probe.accuracy.value > 0.5
+    for probe, other in ((found.probe, "probe"), (found.probe_real, "probe_real")):
+        facts = facts_of(found, data.manifest.card.classes)[other]
+        assert set(facts["recall"]) == set(data.manifest.card.classes)
+        assert "frozen features" in facts["what"]
+        assert probe.accuracy.value == pytest.approx(np.mean([one["value"] for one in facts["recall"].values()]))
+        assert all(one["low"] <= one["value"] <= one["high"] for one in [facts["accuracy"], *facts["recall"].values()])
+    record = record_of(found, data, created="")
+    assert [row.name for row in record.probe] == list(data.manifest.card.classes)
+    assert sum(row.images for row in record.probe) == len(found.ids["held"])
+    page = render_quality(record)
+    assert "What they teach" in page
+    assert written(record.probe[0].synthetic) in page
 
 
 def test_an_encoder_of_their_own_sees_real_training_images_alone_and_is_the_same_for_every_generator(
@@ -191,7 +203,7 @@ def test_a_generator_that_draws_one_image_again_and_again_is_said_in_words(tmp_p
     assert collapsed.figures["coverage"].high < real.low
     words = warnings_of(found)[-1]
     assert words.startswith(f"Few kinds of images in {collapsed.name}: the {len(rare)} generated ones cover 0.")
-    assert words in facts_of(found)["warnings"]
+    assert words in facts_of(found, data.manifest.card.classes)["warnings"]
     assert f"Few kinds of images in {collapsed.name}" in render_quality(record_of(found, data, created=""))
 
 

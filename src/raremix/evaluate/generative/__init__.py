@@ -22,7 +22,7 @@ from raremix.evaluate.generative.memorisation import (
 )
 from raremix.evaluate.generative.neighbourhoods import Neighbourhoods, neighbourhoods
 from raremix.evaluate.generative.pixels import PixelViews, pixel_space, pixel_views
-from raremix.evaluate.generative.probe import probe_accuracy
+from raremix.evaluate.generative.probe import Probe, linear_probe
 
 __all__ = [
     "COPIES",
@@ -34,6 +34,7 @@ __all__ = [
     "MemorisationAudit",
     "Neighbourhoods",
     "PixelViews",
+    "Probe",
     "Ratios",
     "Sight",
     "Space",
@@ -44,10 +45,10 @@ __all__ = [
     "generative_figures",
     "judge_ratios",
     "kernel_distance",
+    "linear_probe",
     "neighbourhoods",
     "pixel_space",
     "pixel_views",
     "plant_copies",
-    "probe_accuracy",
     "ratios_of",
 ]

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int
 from raremix.core.errors import ConfigError, DataError
 from raremix.core.random import rng
 from raremix.core.types import Progress
-from raremix.evaluate.generative import COPIES, Figure, MemorisationAudit, generative_figures
+from raremix.evaluate.generative import COPIES, Figure, MemorisationAudit, Probe, generative_figures
 from raremix.evaluate.generative.neighbourhoods import NEIGHBOURS
 from raremix.study.audit.representation import representation_of
 from raremix.study.fitted import rows_of
@@ -66,8 +66,8 @@ class SyntheticQuality:
         audit: the look for copies; None where there are too few held-out patients.
         why_not: why there is none.
         pairs: the nearest ones, the likeliest copies first.
-        probe: balanced accuracy on held-out images of a linear probe that saw synthetic images alone; None for several
-            labels per image, or without held-out images.
+        probe: what a linear probe on the encoder's vectors, which stay as they are, knows of held-out images if it saw
+            synthetic images alone; None for several labels per image, or without held-out images.
         probe_real: the same of as many real training images.
         ids: rows that were compared: "real", "made" and "held".
         vectors: of the same rows, of length one.
@@ -79,8 +79,8 @@ class SyntheticQuality:
     audit: MemorisationAudit | None
     why_not: str
     pairs: tuple[Pair, ...]
-    probe: float | None
-    probe_real: float | None
+    probe: Probe | None
+    probe_real: Probe | None
     ids: dict[str, Int[np.ndarray, " _"]]
     vectors: dict[str, Float32[np.ndarray, "_ d"]]
     provenance: dict[str, str | int]
@@ -141,7 +141,7 @@ def judge_synthetic(
         classes.append(_class(name, chosen, compared, groups, copies.get(name), seed=seed))
         if progress is not None:
             progress("compare classes", number, len(parts))
-    probe, probe_real = probe_both(manifest, targets, vectors, seed=seed)
+    probe, probe_real = probe_both(manifest, targets, vectors, groups_of(manifest, held), seed=seed)
     return SyntheticQuality(
         features=representation.name,
         classes=tuple(classes),

@@ -1,13 +1,14 @@
 """What was found of synthetic images, as JSON and as the record of a page."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from raremix import __version__
-from raremix.evaluate.generative import FIGURES, Figure, as_shown
-from raremix.report.quality import Album, CopyRow, QualityRecord, QualityRow
+from raremix.evaluate.generative import FIGURES, Figure, Probe, as_shown
+from raremix.report.quality import Album, CopyRow, ProbeRow, QualityRecord, QualityRow, written
 from raremix.report.strip import Shown, Strip
 from raremix.study.generators.quality import MOST, SyntheticQuality
 from raremix.study.generators.quality_words import warnings_of
@@ -18,14 +19,19 @@ PICTURE, PAIRS, MOST_PAIRS, MOST_OF_CLASS = 96, 24, 200, 12
 """Side of a picture; closest pairs that are drawn in any case, flagged ones at most; pictures of a class."""
 
 
-def facts_of(found: SyntheticQuality) -> dict[str, Any]:
-    """Return everything but the pictures, to be kept as JSON beside the images."""
+def facts_of(found: SyntheticQuality, classes: Sequence[str]) -> dict[str, Any]:
+    """Return everything but the pictures, to be kept as JSON beside the images.
+
+    Args:
+        found: what was found.
+        classes: names of the data set's classes.
+    """
     audit = found.audit
     return {
         "features": found.features,
         "classes": [asdict(one) for one in found.classes],
-        "probe": found.probe,
-        "probe_real": found.probe_real,
+        "probe": None if found.probe is None else _probe_facts(found.probe, classes),
+        "probe_real": None if found.probe_real is None else _probe_facts(found.probe_real, classes),
         "memorisation": {"not_told": found.why_not}
         if audit is None
         else {
@@ -100,6 +106,7 @@ def record_of(found: SyntheticQuality, prepared: Prepared, *, created: str) -> Q
             )
             for one in found.classes
         ),
+        probe=_probe_rows(found, manifest.card.classes),
         copies=tuple(
             CopyRow(
                 name=one.name,
@@ -130,9 +137,37 @@ def _facts(found: SyntheticQuality) -> tuple[tuple[str, str], ...]:
     facts = [("Generated", str(total.synthetic)), ("Real, training", str(total.real))]
     facts += [("Real, held out", str(total.held_out))]
     if found.probe is not None and found.probe_real is not None:
-        facts.append(("Probe that saw generated images", f"{found.probe:.3f}"))
-        facts.append(("Probe that saw as many real ones", f"{found.probe_real:.3f}"))
+        for title, one in (("generated images", found.probe), ("as many real ones", found.probe_real)):
+            accuracy = one.accuracy
+            facts.append((f"Linear probe that saw {title}", written((accuracy.value, accuracy.low, accuracy.high))))
     return tuple(facts)
+
+
+def _probe_facts(probe: Probe, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "what": "linear probe on frozen features, asked about held-out real images",
+        "accuracy": asdict(probe.accuracy),
+        "recall": {
+            classes[label]: {**asdict(one), "images": probe.images[label], "patients": probe.patients[label]}
+            for label, one in probe.recall.items()
+        },
+    }
+
+
+def _probe_rows(found: SyntheticQuality, classes: Sequence[str]) -> tuple[ProbeRow, ...]:
+    if found.probe is None or found.probe_real is None:
+        return ()
+    real = found.probe_real
+    return tuple(
+        ProbeRow(
+            name=classes[label],
+            images=found.probe.images[label],
+            patients=found.probe.patients[label],
+            synthetic=(one.value, one.low, one.high),
+            real=(real.recall[label].value, real.recall[label].low, real.recall[label].high),
+        )
+        for label, one in found.probe.recall.items()
+    )
 
 
 def _triples(figures: dict[str, Figure] | None) -> dict[str, tuple[float, float, float]]:
