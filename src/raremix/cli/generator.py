@@ -217,6 +217,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from raremix.generate.folder import generator_hash
+    from raremix.study.generators.quality_keep import read_audits
     from raremix.study.generators.use import drawing_names, open_generator
 
     drawer, card = open_generator(folder)
@@ -224,14 +225,20 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     facts: dict[str, Any] = {"folder": str(folder), "hash": generator_hash(folder), **asdict(card)}
     facts["drawing"] = {name: getattr(drawer, name) for name in drawing_names(type(drawer))}
     facts["evolution"] = str(strip) if strip.is_file() else None
+    facts["audits"] = read_audits(folder)
     if as_json:
         print_json(facts)
         return
     table = RichTable(escape(str(folder)), "", box=None, title_justify="left")
     shown = {**facts, "images": ", ".join(f"{c}: {n}" for c, n in zip(card.classes, card.images, strict=True))}
-    del shown["evolution"]
+    del shown["evolution"], shown["audits"]
     for key, value in shown.items():
         table.add_row(f"  {key}", escape(str(value)))
     out.print(table)
+    for audit in facts["audits"]:
+        title = f"Audit of {audit['images']} images, {audit['created']}, by {audit['features']}"
+        out.print(escape(" ".join([f"{title}:", audit["words"], *audit["warnings"]])), soft_wrap=True)
+    if not facts["audits"]:
+        out.print("Its images were not looked at for copies: raremix synthesize, then raremix quality", soft_wrap=True)
     if strip.is_file():
         out.print(f"How it came about: {escape(str(strip))}", soft_wrap=True)

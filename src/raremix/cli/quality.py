@@ -31,6 +31,13 @@ def quality(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. Default: quality.html in DATA, if it is a folder.")
     ] = None,
+    generator: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the generator that drew the images, which keeps what is found (audit.json). Default: the "
+            "one in the folder generators beside that of DATA, as in runs/generators, told by its hash."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which held-out patients calibrate, and what copies are planted.")] = 0,
     settings: Set = None,
     cache: CacheFolder = None,
@@ -52,6 +59,7 @@ def quality(
     from raremix.report.quality import write_quality
     from raremix.study.defaults import study_of
     from raremix.study.generators.quality import judge_synthetic
+    from raremix.study.generators.quality_keep import find_generator, keep_audit
     from raremix.study.generators.quality_record import facts_of, record_of
     from raremix.study.generators.quality_words import warnings_of
     from raremix.study.prepare import cache_of, prepare
@@ -72,8 +80,10 @@ def quality(
     created = datetime.now(UTC).isoformat(timespec="minutes")
     write_quality(page, record_of(found, prepared, created=created))
     files.write_json(page.with_suffix(".json"), facts)
+    keeper = generator or (find_generator(Path(data), prepared.manifest) if Path(data).is_dir() else None)
+    kept = None if keeper is None else str(keep_audit(keeper, found, prepared.manifest, created=created))
     if as_json:
-        print_json({**facts, "page": str(page)})
+        print_json({**facts, "page": str(page), "audit": kept})
         return
     table = RichTable(
         "class", "synthetic", "kernel distance x 1000", "of held-out", "coverage", "flagged", "copies at most"
@@ -99,3 +109,5 @@ def quality(
     for kind in () if audit is None else audit.sight.blind:
         out.print(f"[bold red]The test is blind to copies of this kind: {escape(kind)}[/]")
     out.print(f"Page: [bold]{escape(str(page))}[/]", soft_wrap=True)
+    beside = "not kept beside the generator, which is not here: --generator FOLDER" if kept is None else kept
+    out.print(f"Thresholds, planted copies and verdict: {escape(beside)}", soft_wrap=True)
