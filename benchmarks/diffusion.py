@@ -1,12 +1,15 @@
 """What diffusion costs beside the bare modules of diffusers: a training step, and an image.
 
     python benchmarks/diffusion.py --sizes 32 64 --rounds 3
+    python benchmarks/diffusion.py --method latent_diffusion --sizes 64 --rounds 3
     python benchmarks/diffusion.py --generator runs/generators/x-diffusion --data study.toml --class bacteria
 
 The first times raremix's loop (images from the cache, classical and conditional augmentation, hidden classes, weight
 average, clipping, logging) and what diffusers' own training script does on one fixed batch (UNet2D, DDPM noise, v, mean
-squared error, AdamW, clipping, EMAModel), in turn, in one process; the ratio of a round is that of the medians of its
-steps. On a CPU processor time over all threads is compared, which neighbours disturb less.
+squared error, AdamW, clipping, EMAModel), in turn, in one process; of a latent diffusion from scratch, the steps after
+its autoencoder's (a frozen AutoencoderKL, UNet2DConditionModel and a text encoder that is trained with it). The ratio
+of a round is that of the medians of its steps. On a CPU processor time over all threads is compared, which neighbours
+disturb less.
 
 The second draws from a fitted model with few-step solvers, and with diffusers' DDPM pipeline as it comes (1,000 steps),
 both in the same blocks, and measures the kernel distance of either to held-out images of the class, with its interval,
@@ -37,8 +40,9 @@ from turns import clock
 
 from raremix.core import files
 from raremix.evaluate.generative import as_shown, generative_figures
-from raremix.generate import Diffusion, PixelDrawer, load_generator
+from raremix.generate import Diffusion, LatentDiffusion, PixelDrawer, load_generator
 from raremix.generate.diffusion_library import image_network
+from raremix.generate.latent_small import Small, small_parts
 from raremix.generate.sampling import latent
 from raremix.study.defaults import study_of
 from raremix.study.generators.draw import settings_of
@@ -58,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=NUMBERS / "diffusion.json", help="where the numbers are written")
     parser.add_argument("--sizes", type=int, nargs="*", default=[32], help="sides in pixels")
+    parser.add_argument("--method", choices=("diffusion", "latent_diffusion"), default="diffusion")
     parser.add_argument("--width", type=int, default=32, help="channels of the network")
     parser.add_argument("--batch", type=int, help="images per step")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of either")
@@ -91,24 +96,28 @@ def main() -> None:
 def training(size: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return the times of a step of raremix and of the bare modules."""
     batch = options.batch or BATCH[size]
+    extra = 3 if options.method == "latent_diffusion" else 0
     settings = [
         "data.images=400",
         f"data.size={size}",
         f"generator.width={options.width}",
-        f"train.steps={options.steps + 2}",
+        f"train.steps={options.steps + 2 + extra}",
+        *([f"generator.autoencoder_steps={extra}"] if extra else []),
         f"train.batch_size={batch}",
         "train.validations=0",
         "train.checkpoints=0",
     ]
-    spec = read_generator("phantom", method="diffusion", settings=settings)
+    spec = read_generator("phantom", method=options.method, settings=settings)
     prepared = prepare(spec.data, cache=options.cache)
+    bare_twin = bare_latent_steps if extra else bare_steps
     ours, bare = [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
-            ours.append(statistics.median(our_steps(spec, prepared, Path(folder) / str(number))))
-            bare.append(statistics.median(bare_steps(spec, prepared)))
+            ours.append(statistics.median(our_steps(spec, prepared, Path(folder) / str(number))[extra:]))
+            bare.append(statistics.median(bare_twin(spec, prepared)))
     ratios = [a / b for a, b in zip(ours, bare, strict=True)]
     return {
+        "method": options.method,
         "size": size,
         "batch": batch,
         "width": options.width,
@@ -168,6 +177,54 @@ def bare_steps(spec: Any, prepared: Any) -> list[float]:
         wanted = scheme.get_velocity(images, noise, times)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             said = network(noisy, times, class_labels=table(classes)).sample
+        functional.mse_loss(said.float(), wanted).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        optimizer.step()
+        average.step(parameters)
+        optimizer.zero_grad(set_to_none=True)
+        seconds.append(now() - started)
+    return seconds[2:]
+
+
+def bare_latent_steps(spec: Any, prepared: Any) -> list[float]:
+    """Return seconds per step of the modules of diffusers and transformers on one batch, the first ones left out."""
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    form, method = form_of(spec, prepared), spec.table.method
+    assert isinstance(method, LatentDiffusion)
+    size = Small(
+        width=method.width,
+        layers=method.layers,
+        dropout=method.dropout,
+        text_width=method.text_width,
+        latent_channels=method.latent_channels,
+        autoencoder_width=method.autoencoder_width,
+    )
+    prompts = [f"an image of {name}" for name in prepared.manifest.card.classes]
+    parts = small_parts(size, side=form.side, channels=form.channels, prompts=prompts)
+    unet = parts.unet.to(device, memory_format=torch.channels_last)
+    text, vae = parts.text.to(device), parts.autoencoder.vae.to(device, memory_format=torch.channels_last)
+    vae.requires_grad_(False)
+    parameters = [*unet.parameters(), *text.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=method.weight_decay, fused=True)
+    average = EMAModel(parameters, decay=0.9995, foreach=True)
+    scheme = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
+    images = form.enter(given.images).to(device, memory_format=torch.channels_last)
+    told = parts.tokens(prompts)[given.targets.argmax(dim=1)].to(device)
+    bf16, seconds, now = resolve_precision(spec.table.train) == "bf16", [], clock(device, processor_time=True)
+    for _ in range(spec.table.train.steps):
+        started = now()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.no_grad():
+                latents = vae.encode(images).latent_dist.sample() * vae.config.scaling_factor
+            latents = latents.float()
+            noise = torch.randn_like(latents)
+            times = torch.randint(0, 1000, (len(images),), device=device)
+            noisy, wanted = scheme.add_noise(latents, noise, times), scheme.get_velocity(latents, noise, times)
+            said = unet(noisy, times, encoder_hidden_states=text(told).last_hidden_state).sample
         functional.mse_loss(said.float(), wanted).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
         optimizer.step()
