@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 from math import comb
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from PIL import Image
 from scipy.stats import beta
 
 from raremix.core.errors import DataError
@@ -188,6 +191,27 @@ def test_a_shift_of_four_pixels_is_seen_in_large_images() -> None:
     assert copies.shape == (40, 26, 64 * 64)
     nearest = (copies @ pixel_space(images)[:, :, None]).max(axis=(1, 2))
     assert nearest.min() > 0.9
+
+
+def test_shifted_copies_of_x_rays_are_found(shared_data: Path) -> None:
+    """P1 and P3 in pixels alone, on 700 X-rays at 224 px, one of each patient."""
+    table = pl.read_csv(shared_data / "kermany_cxr_224" / "labels.csv").unique("patient_group", maintain_order=True)
+    names = table["file"].gather(np.random.default_rng(0).permutation(len(table))[:700]).to_list()
+    folder = shared_data / "kermany_cxr_224" / "images"
+    images = np.stack([np.asarray(Image.open(folder / name).convert("L"))[None] for name in names])
+    train, reference, calibration, made = np.split(images, [200, 400, 600])
+    kinds = ("exact", "noise 5 %", "shift 4 px", "gamma 0.7")
+    xrays = Space(
+        name="pixels",
+        train=pixel_space(train),
+        reference=pixel_space(reference),
+        calibration=PixelViews(calibration),
+        made=PixelViews(made),
+        planted={kind: PixelViews(plant_copies(train[:60], kind=kind)) for kind in kinds},
+    )
+    found = audit_memorisation([xrays], calibration_patients=200)
+    assert all(found.sight.found[kind] >= 0.95 for kind in kinds), found.sight.found
+    assert not found.has_copies
 
 
 def test_views_made_on_demand_are_the_same() -> None:
