@@ -29,11 +29,11 @@ def plain_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic_quality, "representation_of", lambda *_, **__: plain)
 
 
-def synthetic_set(folder: Path, *, honest: int, copies: int, images: int = 440) -> Path:
+def synthetic_set(folder: Path, *, honest: int, copies: int, images: int = 440, validation: float = 0.5) -> Path:
     """Write real phantoms, others as if they were generated, and copies of training images."""
     cache = folder / "cache"
-    real = Phantom(images=images, size=32, classes=2, imbalance_ratio=2.0, seed=0, images_per_group=1.0, validation=0.5,
-                   test=0.1).load(cache=cache)  # fmt: skip
+    real = Phantom(images=images, size=32, classes=2, imbalance_ratio=2.0, seed=0, images_per_group=1.0, test=0.1,
+                   validation=validation).load(cache=cache)  # fmt: skip
     others = Phantom(images=max(honest, 40), size=32, classes=2, imbalance_ratio=2.0, seed=9).load(cache=cache)
     (folder / "images").mkdir(parents=True)
     rows = []

@@ -18,6 +18,7 @@ from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.types import Progress
 from raremix.data import Manifest
+from raremix.data.split import apply_split
 from raremix.evaluate.generative import MemorisationAudit, Sight
 from raremix.report.quality import render_quality, written
 from raremix.study.audit.representation import Representation, representation_of
@@ -222,10 +223,25 @@ def test_without_enough_held_out_patients_it_says_that_it_cannot_tell(tmp_path: 
     found = judge_synthetic(data, weights="plain", cache=tmp_path / "cache")
     assert found.audit is None
     assert "held-out patients" in found.why_not
+    assert "the data have 120 patients in all, too few" in found.why_not
     assert found.classes[0].copies is None
     page = render_quality(record_of(found, data, created=""))
     assert "could not be told" in page
     assert "No copies" not in page
+
+
+def test_with_more_patients_it_says_which_share_would_do(tmp_path: Path) -> None:
+    """The share that it advises does hold out enough, in the split that follows it."""
+    place = synthetic_set(tmp_path / "set", honest=30, copies=0, images=300, validation=0.2)
+    data = prepared(place, tmp_path / "cache")
+    told = judge_synthetic(data, weights="plain", cache=tmp_path / "cache").why_not
+    assert "the data have 300 patients, so [split] validation = 0.35" in told
+    assert "--set split.validation=0.35" in told
+    real = data.manifest.frame.filter(pl.col("origin") == "real").with_columns(pl.lit(None, pl.Utf8).alias("split"))
+    shares = {"train": 0.45, "validation": 0.35, "test": 0.2}
+    for seed in range(3):
+        dealt = apply_split(replace(data.manifest, frame=real), fractions=shares, seed=seed)
+        assert dealt.frame.filter(pl.col("split") == "validation")["group"].n_unique() >= 100
 
 
 def test_data_without_synthetic_rows_are_refused(tmp_path: Path) -> None:

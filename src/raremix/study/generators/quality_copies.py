@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float32, Int
 
 from raremix.core.errors import DataError
@@ -26,6 +28,8 @@ from raremix.study.prepare import Prepared
 
 PLANTED = 100
 """Copies of each kind that are planted."""
+MARGIN, MOST_HELD = 1.05, 0.5
+"""Splits are dealt by images and by class, and meet a share of patients roughly; share above which none is advised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,17 +100,15 @@ def look_for_copies(
     """Look for copies in pixels and in features.
 
     Raises:
-        DataError: if there are too few held-out patients.
+        DataError: if there are too few held-out patients, saying which share of them would do.
     """
     groups = groups_of(prepared.manifest, held)
     known = np.unique(groups)
     drawn = rng(seed, "split", 7).permutation(len(known))
     calibrating = np.isin(groups, known[drawn[: len(known) // 2]])
     if len(known) < 2 * MIN_CALIBRATION:
-        raise DataError(
-            f"{len(known)} held-out patients, of whom half calibrate the test, expected at least "
-            f"{2 * MIN_CALIBRATION}: keep more patients in validation, or look at the closest images by eye"
-        )
+        real = prepared.untouched.frame.filter(pl.col("origin") == "real")["id"].to_numpy()
+        raise DataError(_too_few(len(known), len(np.unique(groups_of(prepared.untouched, real)))))
     images = {"real": encode.images(real), "made": encode.images(made), "held": encode.images(held)}
     chosen = rng(seed, "sample", 7).permutation(len(real))[:PLANTED]
     planted = {kind: plant_copies(images["real"][chosen], kind=kind, seed=seed) for kind in COPIES}
@@ -128,6 +130,30 @@ def look_for_copies(
     )
     audit = audit_memorisation([pixels, features], calibration_patients=len(np.unique(groups[calibrating])))
     return Look(audit=audit, calibrating=calibrating)
+
+
+def _too_few(held: int, patients: int) -> str:
+    """Say how many patients are missing, and what to do about it.
+
+    Args:
+        held: held-out patients.
+        patients: of all real images, test included.
+    """
+    needed = 2 * MIN_CALIBRATION
+    share = ceil(100 * needed * MARGIN / max(patients, 1)) / 100
+    advice = (
+        f"the data have {patients} patients, so [split] validation = {share:.2f} would hold out enough. Set it "
+        f"(--set split.validation={share:.2f}) when the generator is fitted and its images are drawn, since patients "
+        "whom it has seen cannot be held out afterwards; a split that the data bring themselves has to be changed there"
+    )
+    if share > MOST_HELD:
+        advice = (
+            f"the data have {patients} patients in all, too few to hold out as many and to fit a generator on the rest"
+        )
+    return (
+        f"{held} held-out patients, of whom half calibrate the test, expected at least {needed}: {advice}. Or compare "
+        "synthetic images with training images by eye"
+    )
 
 
 def copies_by_class(look: Look, parts: Mapping[str, Mapping[str, Bool[np.ndarray, " _"]]]) -> dict[str, Copies]:
