@@ -22,7 +22,7 @@ from raremix.generate.latent_diffusion import parts_of
 from raremix.generate.latent_parts import with_channels
 from raremix.generate.latent_small import word_tokenizer
 from raremix.generate.latent_training import LatentTraining
-from raremix.generate.latent_weights import find_weights, read_parts, weights_hash
+from raremix.generate.latent_weights import FILES, find_weights, read_parts, weights_hash
 from raremix.train.checkpoint import unwrap
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -436,3 +436,68 @@ def test_wrappers_lead_to_the_parts(base: Path) -> None:
     method = tuned(base)
     networks = method.networks(FORM, seed=0)
     assert parts_of({"network": unwrap(networks["network"])}).unet is parts_of(networks).unet
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"in_channels": 9},
+            "in_channels of its unet is 9, and the other parts have 4; models that draw from text alone",
+        ),
+        ({"out_channels": 8}, "out_channels of its unet is 8, and the other parts have 4"),
+        ({"cross_attention_dim": 16}, "cross_attention_dim of its unet is 16, and the other parts have 32"),
+    ],
+)
+def test_models_that_do_something_else_are_refused(
+    base: Path, tmp_path: Path, settings: dict[str, int], words: str
+) -> None:
+    from diffusers import UNet2DConditionModel
+
+    folder = shutil.copytree(base, tmp_path / "other")
+    config = {**UNet2DConditionModel.load_config(folder / "unet"), **settings}
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    with pytest.raises(ConfigError, match=words):
+        read_parts(folder)
+
+
+def test_a_width_that_is_said_block_by_block_is_the_same(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "other")
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cross_attention_dim": [32, 32]}))
+    assert read_parts(folder).unet.config.cross_attention_dim == [32, 32]
+
+
+def test_weights_of_another_precision_alone_are_refused_with_what_helps(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "half")
+    for path in folder.glob("*/*.safetensors"):
+        path.rename(path.with_name(f"{path.stem}.fp16.safetensors"))
+    with pytest.raises(ConfigError, match=r'half/unet holds weights of the variant fp16 alone .*variant="fp16"'):
+        read_parts(folder)
+    shutil.copytree(base, folder, dirs_exist_ok=True)
+    assert read_parts(folder), "beside the others they do not matter"
+
+
+def test_what_is_fetched_is_what_is_read(base: Path) -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    read = [path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()]
+    shards = [
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "tokenizer/merges.txt",
+    ]
+    rest = [
+        "v1-5-pruned-emaonly.safetensors",
+        "v1-5-pruned.ckpt",
+        "safety_checker/model.safetensors",
+        "safety_checker/config.json",
+        "feature_extractor/preprocessor_config.json",
+        "text_encoder/model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "vae/model.py",
+    ]
+    assert set(filter_repo_objects([*read, *shards, *rest], allow_patterns=FILES)) == {*read, *shards}

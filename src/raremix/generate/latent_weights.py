@@ -24,8 +24,25 @@ COMPONENTS = {
     "text_encoder": "CLIPTextModel",
     "tokenizer": "CLIPTokenizer",
 }
-FILES = ["*.json", "*.txt", "*.safetensors"]
-"""What is read of a model: nothing that could run code."""
+
+WEIGHTS = ("unet", "vae", "text_encoder")
+"""The parts that have weights."""
+
+PLAIN = tuple(
+    f"{stem}.safetensors{end}" for stem in ("diffusion_pytorch_model", "model") for end in ("", ".index.json")
+)
+VARIANT = re.compile(r"(?:diffusion_pytorch_model|model)(?:-\d+-of-\d+)?\.(\w+?)(?:-\d+-of-\d+)?\.safetensors")
+"""What diffusers and transformers call weights, whole or in shards, and what they call those of a variant."""
+
+FILES = [
+    "model_index.json",
+    *(f"{part}/{file}" for part in WEIGHTS for file in ("config.json", *PLAIN)),
+    *(f"{part}/{stem}-?????-of-?????.safetensors" for part in WEIGHTS for stem in ("diffusion_pytorch_model", "model")),
+    *(f"tokenizer/{file}" for file in ("*.json", "*.txt")),
+    "scheduler/*.json",
+]
+"""What is fetched of a model: what is read of it, and nothing that could run code. Many hold gigabytes beside it: the
+same weights in one file or in other precisions, and a safety checker."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LEAST_KEPT = 2.0**-24
@@ -74,8 +91,9 @@ def read_parts(folder: Path) -> Parts:
     """Read the parts of a model in Stable Diffusion's format, as 32-bit floats; only safetensors are read.
 
     Raises:
-        ConfigError: if a part cannot be read.
+        ConfigError: if a part cannot be read, or the parts do not go together as they do in text-to-image models.
     """
+    _refuse_other_precision(folder)
     diffusers, found = library(), transformers()
     common: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     try:
@@ -99,9 +117,37 @@ def read_parts(folder: Path) -> Parts:
     prediction = schedule.config.prediction_type
     if prediction not in {"epsilon", "v_prediction"}:
         raise ConfigError(f"{folder}: its network predicts {prediction!r}, expected epsilon or v_prediction")
+    for what, has, needs in (
+        ("in_channels", unet.config.in_channels, vae.config.latent_channels),
+        ("out_channels", unet.config.out_channels, vae.config.latent_channels),
+        ("cross_attention_dim", unet.config.cross_attention_dim, text.config.hidden_size),
+    ):
+        if {*has} != {needs} if isinstance(has, list | tuple) else has != needs:  # a width may be said block by block
+            raise ConfigError(
+                f"{folder}: {what} of its unet is {has}, and the other parts have {needs}; models that draw from text "
+                "alone can be fine-tuned, and not those for inpainting, depth, upscaling or editing"
+            )
     autoencoder = Autoencoder(vae, spread=1 / vae.config.scaling_factor)
     noise = Noise(kept=_falling(kept), prediction=prediction)
     return Parts(unet=unet, text=text, tokenizer=tokenizer, autoencoder=autoencoder, noise=noise)
+
+
+def _refuse_other_precision(folder: Path) -> None:
+    """Refuse a part of which there are only weights of a variant, such as fp16, which go by other names.
+
+    Raises:
+        ConfigError: saying how to write the others.
+    """
+    for name in WEIGHTS:
+        found = sorted(path.name for path in (folder / name).glob("*.safetensors*"))
+        variants = {match[1] for match in map(VARIANT.fullmatch, found) if match}
+        if variants and not any(path in PLAIN for path in found):
+            kind = min(variants)
+            raise ConfigError(
+                f"{folder}/{name} holds weights of the variant {kind} alone ({found[0]}), and those without a variant "
+                f'are read: diffusers.DiffusionPipeline.from_pretrained("{folder}", variant="{kind}", '
+                'torch_dtype=torch.float32).save_pretrained("FOLDER") writes them'
+            )
 
 
 @contextmanager
