@@ -212,6 +212,14 @@ def test_images_that_are_not_to_be_forgotten_come_beside(place: Path, prepared: 
         assert set(batch.pool.ids.tolist()) <= set(fitted_ids(prepared, without=(RARE,)).tolist())
 
 
+def test_a_class_that_is_not_to_be_forgotten_cannot_be_left_out(place: Path, tmp_path: Path) -> None:
+    settings = [*DATA, *BUDGET, f'generator.weights="{place / "pipeline"}"', f"generator.prior={COMMON}"]
+    spec = read_generator("phantom", method="latent_diffusion", settings=settings, without=(COMMON,))
+    with pytest.raises(ConfigError, match=r"generator\.prior = 'nevus' asks for images of nevus, and --without nevus"):
+        fit_generator(spec, folder=tmp_path / "g", cache=place / "cache")
+    assert not (tmp_path / "g").exists()
+
+
 def test_the_verbs_say_what_is_wrong(
     place: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

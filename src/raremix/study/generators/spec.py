@@ -151,9 +151,16 @@ def learnt_ids(table: GeneratorTable, prepared: Prepared) -> Int[np.ndarray, " n
         prepared: the data.
 
     Raises:
-        UnknownNameError, ConfigError: as `fitted_ids` does, and for a class to learn whose images are left out.
+        UnknownNameError, ConfigError: as `fitted_ids` does, and for a class to learn, or not to forget, whose images
+            are left out.
     """
     classes, learn = prepared.manifest.card.classes, getattr(table.method, "learn", ())
+    prior = getattr(table.method, "prior", "")
+    if prior in table.without:
+        raise ConfigError(
+            f"{table.name}: generator.prior = {prior!r} asks for images of {prior}, and --without {prior} (without = "
+            f"[...] in a study) leaves them out: take another class as prior, or leave either out"
+        )
     for name in learn:
         if name in table.without:
             raise ConfigError(
