@@ -59,7 +59,7 @@ def quality(
     from raremix.report.quality import write_quality
     from raremix.study.defaults import study_of
     from raremix.study.generators.quality import judge_synthetic
-    from raremix.study.generators.quality_keep import find_generator, keep_audit
+    from raremix.study.generators.quality_keep import check_generator, find_generator, keep_audit
     from raremix.study.generators.quality_record import facts_of, record_of
     from raremix.study.generators.quality_words import warnings_of
     from raremix.study.prepare import cache_of, prepare
@@ -71,6 +71,8 @@ def quality(
     where = cache_of(spec.data, cache)
     with progress_bars(quiet=as_json) as bars:
         prepared = prepare(spec, cache=where, progress=bars("Reading images"))
+        if generator is not None:
+            check_generator(generator, prepared.manifest)
         if dry_run:
             count = int((prepared.manifest.frame["origin"] == "synthetic").sum())
             emit(as_json, {"synthetic": count, "page": str(page)}, f"would judge {count} images and write {page}")

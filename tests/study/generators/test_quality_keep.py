@@ -73,6 +73,8 @@ def test_thresholds_and_planted_copies_stay_beside_the_generator_and_are_shown(r
     assert kept["has_copies"]
     assert set(kept["thresholds"]) == {"pixels", "features"}
     assert kept["planted_found"]["exact"] == 1.0
+    other = CliRunner().invoke(app, [*arguments, "--dry-run", "--generator", str(runs / "generators" / "g0")])
+    assert isinstance(other.exception, ConfigError)
     assert (kept["images"], kept["encoder"], kept["features"]) == (35, "plain", "plain")
     told = CliRunner().invoke(app, [*arguments, "--json"])
     assert json.loads(told.stdout)["audit"] == str(own.resolve() / "audit.json")

@@ -6,6 +6,7 @@ their recipe, stays as it is. Sets are told apart, so that a harmless one does n
 """
 
 import json
+from os import W_OK, access
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,22 @@ def find_generator(data: Path, manifest: Manifest) -> Path | None:
     """Find the folder of the one generator of a set, in the folder `generators` beside that of the sets.
 
     Where raremix writes by default, that is runs/generators for runs/synthetic/NAME. None where there is no folder with
-    the hash that the images carry.
+    the hash that the images carry, or where nothing may be written into it.
     """
     drew = generators_in(manifest)
     places = sorted((data.resolve().parent.parent / "generators").glob(f"*/{files.MANIFEST}"))
-    return next((place.parent for place in places if {_hash_of(place.parent)} == drew), None)
+    found = (place.parent for place in places if {_hash_of(place.parent)} == drew and access(place.parent, W_OK))
+    return next(found, None)
+
+
+def check_generator(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder that is not the generator of a set.
+
+    Raises:
+        ConfigError: if the images are not of this generator alone.
+    """
+    if generators_in(manifest) != {_hash_of(folder)}:
+        raise ConfigError(f"{folder} is not the generator of all synthetic images of these data: pass the one that is")
 
 
 def keep_audit(folder: Path, found: SyntheticQuality, manifest: Manifest, *, created: str) -> Path:
@@ -52,8 +64,7 @@ def keep_audit(folder: Path, found: SyntheticQuality, manifest: Manifest, *, cre
         ConfigError: if the images are not of this generator alone.
         StorageError: if the file cannot be written.
     """
-    if generators_in(manifest) != {_hash_of(folder)}:
-        raise ConfigError(f"{folder} is not the generator of all synthetic images of these data: pass the one that is")
+    check_generator(folder, manifest)
     facts: dict[str, Any] = {
         "set": rows_of(manifest, found.ids["made"]).hash(),
         "images": len(found.ids["made"]),
