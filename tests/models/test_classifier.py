@@ -40,7 +40,7 @@ def saved(spec: ClassifierSpec, folder: Path, *, size: int, channels: int) -> tu
         weights=dict(model.net.state_dict()),
         mean=model.mean,
         std=model.std,
-        options=spec.options,
+        options=spec.arguments(size=size),
         card=card(size, channels),
     )
     return model, path
@@ -138,6 +138,19 @@ def test_what_weights_are_looked_through_for_leaves_the_initial_values_alone(tmp
         expected = HeadSpec(name="cosine").build(512, 3)
     built = spec.build(num_classes=3, channels=3, size=64, seed=0)
     torch.testing.assert_close(head_of(built.net).state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+def test_a_vision_transformer_takes_the_size_of_the_images(tmp_path: Path) -> None:
+    spec = ClassifierSpec(name="vit_tiny_patch16_224", options={"patch_size": 8, "depth": 1})
+    model, folder = saved(spec, tmp_path / "vit", size=48, channels=1)
+    images = torch.rand(2, 1, 48, 48)
+    again, _ = load_classifier(folder)
+    assert torch.equal(again.eval()(images), model(images))
+    assert spec.arguments(size=48) == {"img_size": 48, "patch_size": 8, "depth": 1}
+    assert ClassifierSpec(name="vit_tiny_patch16_224", options={"img_size": 64}).arguments(size=48) == {"img_size": 64}
+    assert ClassifierSpec().arguments(size=48) == {}
+    with pytest.raises(ConfigError, match=r"patches of 8 pixels, and 44 px .* data\.size = 40"):
+        spec.build(num_classes=3, channels=1, size=44, seed=0)
 
 
 def test_an_unknown_network_gets_a_guess() -> None:

@@ -63,7 +63,8 @@ class ClassifierSpec:
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth.
         mean, std: normalisation by channel; by default that of the weights, or .5 and .25 from scratch.
-        options: further keyword arguments of timm's constructor.
+        options: further keyword arguments of timm's constructor. A network that is made for one size of images, as
+            vision transformers are, gets theirs as `img_size` unless it stands here.
         head: another last layer than the network's own.
         frozen: train the last layer alone, on the features of the loaded weights: the cheapest classifier there is.
     """
@@ -102,6 +103,16 @@ class ClassifierSpec:
         if self.loads_weights:
             raise ConfigError("[model] stem = 'small' does not fit pretrained weights: use stem = 'standard'")
         return small
+
+    def arguments(self, *, size: int) -> dict[str, Any]:
+        """Return the keyword arguments of timm's constructor, the size of the images among them where it must be known.
+
+        Args:
+            size: side of the images in pixels.
+        """
+        known = timm.models.get_pretrained_cfg(self.architecture(size=size))
+        fixed = {"img_size": size} if known is not None and known.fixed_input_size else {}
+        return {**fixed, **self.options}
 
     def check(self, *, size: int) -> str:
         """Return timm's name of the network, or say what is wrong with the table, without building anything.
@@ -155,7 +166,7 @@ class ClassifierSpec:
         overlay: dict[str, Any] | None = None
         if self.weights is not None:
             overlay = {"state_dict": _read_weights(self.weights), "file": None, "url": None, "hf_hub_id": None}
-        arguments = dict(self.options)
+        arguments = self.arguments(size=size)
         if self.drop_path_rate:
             arguments["drop_path_rate"] = self.drop_path_rate
 
@@ -175,6 +186,7 @@ class ClassifierSpec:
                     raise
                 reason = f"does not fit {name}: {str(error).splitlines()[0]}"
                 raise ReadError(self.weights.name, f"{reason}; {FITTING}") from None
+            _refuse_cut_patches(net, name, size=size)
             if self.weights is not None:
                 torch.manual_seed(torch_seed(seed, "init"))
                 _refuse_unloaded(net, create(pretrained=False), self.weights)
@@ -231,6 +243,21 @@ def _refuse_unloaded(net: nn.Module, blank: nn.Module, path: Path) -> None:
     if left:
         some = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
         raise ReadError(path.name, f"lacks {len(left)} of {len(drawn)} layers of the network ({some}); {FITTING}")
+
+
+def _refuse_cut_patches(net: nn.Module, name: str, *, size: int) -> None:
+    """Refuse images that a vision transformer's patches do not divide.
+
+    Raises:
+        ConfigError: naming sizes that fit.
+    """
+    sides = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    patch = int(sides[0]) if isinstance(sides, tuple) and sides else 1
+    if size % patch:
+        raise ConfigError(
+            f"[model] {name} cuts images into patches of {patch} pixels, and {size} px is no multiple of it: set "
+            f"options.patch_size, or data.size = {max(1, size // patch) * patch}"
+        )
 
 
 def _likely_names(name: str) -> list[str]:

@@ -117,7 +117,7 @@ def write_result(
             weights=dict(model.net.state_dict()),
             mean=model.mean,
             std=model.std,
-            options=network.options,
+            options=network.arguments(size=spec.data.size),
             head=getattr(head_of(model.net), "settings", None),
             fitted_on={"train": rows_of(manifest, trained.rows), "validation": rows_of(manifest, chosen_on)},
             card=ClassifierCard(
