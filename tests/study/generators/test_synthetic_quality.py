@@ -206,6 +206,15 @@ def test_a_generator_that_draws_one_image_again_and_again_is_said_in_words(tmp_p
     assert words.startswith(f"Few kinds of images in {collapsed.name}: the {len(rare)} generated ones cover 0.")
     assert words in facts_of(found, data.manifest.card.classes)["warnings"]
     assert f"Few kinds of images in {collapsed.name}" in render_quality(record_of(found, data, created=""))
+    # Where a class was not to be drawn, that not all real images are covered is no fault.
+    others = pl.col(f"target:{manifest.card.classes[0]}") == 1.0
+    alone = replace(manifest, frame=manifest.frame.filter(~((pl.col("origin") == "synthetic") & others)))
+    alone.write(path)
+    every, *rest = judge_synthetic(
+        prepared(path, tmp_path / "cache"), weights="plain", cache=tmp_path / "cache"
+    ).classes
+    assert every.few_kinds is None
+    assert [one.few_kinds is not None for one in rest] == [True]
 
 
 def test_few_images_are_compared_with_as_few_held_out_ones(tmp_path: Path) -> None:

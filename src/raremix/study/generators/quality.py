@@ -141,6 +141,8 @@ def judge_synthetic(
         classes.append(_class(name, chosen, compared, groups, copies.get(name), seed=seed))
         if progress is not None:
             progress("compare classes", number, len(parts))
+    if len(classes) <= len(manifest.card.classes):  # what was not to be drawn is not covered
+        classes[0] = replace(classes[0], few_kinds=None)
     probe, probe_real = probe_both(manifest, targets, vectors, groups_of(manifest, held), seed=seed)
     return SyntheticQuality(
         features=representation.name,
