@@ -19,7 +19,7 @@ from raremix.core.protocols import Trainable
 from raremix.core.random import rng, torch_seed
 from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
-from raremix.generate.adversarial import Game, discriminator_loss, generator_loss, gradient_penalty
+from raremix.generate.adversarial import Game, discriminator_loss, exact, generator_loss, gradient_penalty
 from raremix.generate.diff_augment import change, draw_changes
 from raremix.generate.form import Form, classes_of
 from raremix.generate.method import Budget, train_only
@@ -222,7 +222,7 @@ class DCGANTraining:
         with torch.no_grad():
             drawn = self.modules["generator"](latents, classes)
         images = self._seen(self.form.enter(batch.images), step, 1).detach().requires_grad_(settings.penalty > 0)
-        real = judge(images, classes)
+        real = (exact(judge) if settings.penalty > 0 else judge)(images, classes)
         loss = discriminator_loss(real, judge(self._seen(drawn, step, 2), classes), game=settings.game)
         if settings.penalty <= 0:
             return {"loss": loss}

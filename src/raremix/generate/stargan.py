@@ -17,7 +17,7 @@ from raremix.core.protocols import Trainable
 from raremix.core.random import rng, torch_seed
 from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
-from raremix.generate.adversarial import discriminator_loss, generator_loss, gradient_penalty
+from raremix.generate.adversarial import discriminator_loss, exact, generator_loss, gradient_penalty
 from raremix.generate.form import Form, classes_of
 from raremix.generate.method import Budget, train_only
 from raremix.generate.stargan_drawing import StarTranslator
@@ -235,7 +235,7 @@ class StarGANTraining:
     def _discriminator(self, asked: "_Asked") -> Mapping[str, Tensor]:
         judge, r1 = self.modules["discriminator"], self.settings.r1
         images = asked.images.detach().requires_grad_(r1 > 0)
-        real = judge(images, asked.own)
+        real = (exact(judge) if r1 > 0 else judge)(images, asked.own)
         penalty = gradient_penalty(real, images) if r1 > 0 else real.new_zeros(())
         with torch.no_grad():
             drawn = self.modules["generator"](asked.images, self._style(asked, 0))

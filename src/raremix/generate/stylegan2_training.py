@@ -15,7 +15,7 @@ from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
 from raremix.generate.ada import draw_adaptation, next_probability
 from raremix.generate.ada_apply import adapt
-from raremix.generate.adversarial import gradient_penalty
+from raremix.generate.adversarial import exact, gradient_penalty
 from raremix.generate.form import Form, classes_of
 from raremix.generate.method import train_only
 from raremix.generate.stylegan2_networks import noise_sides
@@ -147,7 +147,7 @@ class StyleGAN2Training:
     def _r1(self, batch: Batch, *, step: int, share: float) -> Mapping[str, Tensor]:
         # What the discriminator was shown just now: the same draws.
         images = self._seen(self.form.enter(batch.images), step, 0).detach().requires_grad_(True)
-        logits = _exact(self.modules["discriminator"])(images, classes_of(batch.targets))
+        logits = exact(self.modules["discriminator"])(images, classes_of(batch.targets))
         penalty = gradient_penalty(_told(logits, share), images)
         gamma = self.r1
         gamma = 2e-4 * self.form.side**2 / self.ranks.whole(len(images)) if gamma is None else gamma
@@ -164,7 +164,7 @@ class StyleGAN2Training:
         # Half a batch does: it is a penalty on an average.
         classes = classes_of(batch.targets)[: max(1, len(batch.images) // 2)]
         styles, noise = self._styles(classes, step, 2)
-        drawn = _exact(self.modules["synthesis"])(styles, noise)
+        drawn = exact(self.modules["synthesis"])(styles, noise)
         lengths = path_lengths(drawn, styles, self._noise(drawn.shape, step, 3, drawn.device))
         now = self.ranks.mean(lengths.mean())
         mean = torch.lerp(now, self.state["length"].to(lengths.device), PATH_DECAY)
@@ -177,7 +177,7 @@ class StyleGAN2Training:
         sides, count = noise_sides(self.form.side.bit_length() - 2), len(classes)
         stream, every, mine = rng(self.seed, "latent", step, number), self.ranks.whole(count), self.ranks.rows(count)
         latents = torch.from_numpy(stream.standard_normal((every, self.latent))[mine].astype(np.float32))
-        mapping = _exact(self.modules["mapping"])
+        mapping = exact(self.modules["mapping"])
         styles = mapping(latents.to(classes.device), classes)[:, None].expand(-1, len(sides), -1)
         if self.style_mixing > 0:
             others = torch.from_numpy(stream.standard_normal((every, self.latent))[mine].astype(np.float32))
@@ -230,16 +230,6 @@ def path_lengths(
     (gradient,) = torch.autograd.grad(asked, styles, create_graph=True)
     # A root has no slope at 0.
     return gradient.square().sum(dim=2).mean(dim=1).clamp_min(1e-16).sqrt()
-
-
-def _exact(network: nn.Module) -> nn.Module:
-    """Return a network without what the loop has around it to compute in fewer bits.
-
-    Penalties are small differences of large numbers, of which bf16 keeps eight bits; and the mapping costs nothing.
-    """
-    inner = getattr(network, "module", network)
-    assert isinstance(inner, nn.Module)
-    return inner
 
 
 def _count_classes(mapping: nn.Module, share: float) -> None:

@@ -58,8 +58,9 @@ def test_what_it_trains_with_where_nobody_says_otherwise() -> None:
     train = read_generator("phantom", method="diffusion").table.train
     assert (train.precision, train.clip, train.warmup, train.average) == ("auto", 1.0, 0.01, 0.9995)
     assert read_generator("phantom", method="dcgan").table.train.precision == "32"
-    with pytest.raises(ConfigError, match="trains in bf16"):
-        read_generator("phantom", method="diffusion", settings=['train.precision="16"'])
+    for name in GENERATORS:
+        with pytest.raises(ConfigError, match='generators train in "bf16"'):
+            read_generator("phantom", method=name, settings=['train.precision="16"'])
 
 
 def test_killed_and_resumed_it_is_the_same(place: Path, tmp_path: Path) -> None:

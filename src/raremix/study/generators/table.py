@@ -97,9 +97,10 @@ def read_method(table: Table, train: Table, *, where: str = "") -> tuple[str, Ge
             f"{where}train.batch_size = {spec.batch_size} must be divisible by devices = {spec.devices}: every one "
             "gets as many images of a step"
         )
-    if spec.precision == "16" and budget.precision == "auto":
+    if spec.precision == "16":
         raise ConfigError(
-            f'{where}train.precision = "16": {table["name"]} trains in bf16, which needs no scaling of losses, or in 32'
+            f'{where}train.precision = "16": generators train in "bf16", which scales no losses and penalties, '
+            'or in "32"'
         )
     if spec.steps < 1 or spec.batch_size < 1:
         raise ConfigError(f"{where}train.steps and train.batch_size must be at least 1")
