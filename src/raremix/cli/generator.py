@@ -145,6 +145,8 @@ def sample(
 ) -> None:
     """Draw images of a class as PNG files; image 7 of a seed and a class is always the same.
 
+    Images that are there already are kept: running it again goes on where it was.
+
     raremix generator sample runs/generators/lesions-dcgan --class df -n 16 --seed 0
     raremix generator sample runs/generators/lesions-stylegan2 --class df --set draw.truncation=0.7
     raremix generator sample runs/generators/lesions-diffusion --class df --set draw.guidance_scale=2

@@ -20,7 +20,7 @@ from raremix.data.guards import findings
 from raremix.data.manifest import Manifest
 from raremix.data.sources.manifest import Written
 from raremix.explain import DifferenceMap
-from raremix.generate import generator_hash, read_card, sampling
+from raremix.generate import NoiseDrawer, generator_hash, read_card, sampling
 from raremix.study.defaults import data_table
 from raremix.study.fitted import rows_of
 from raremix.study.generators.difference_maps import MapSettings, compute_maps
@@ -156,6 +156,44 @@ def test_samples_come_again(place: Path, tmp_path: Path, prepared: Prepared) -> 
         sample_class(place / "dcgan", label="x", count=1, seed=0, output=tmp_path)
     with pytest.raises(ConfigError, match="raremix generator translate"):
         sample_class(place / "stargan", label=label, count=1, seed=0, output=tmp_path)
+
+
+def test_samples_that_are_there_are_kept(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label, drawn = read_card(place / "dcgan").classes[1], []
+    plain = NoiseDrawer.generate
+
+    def counted(self: Any, targets: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        drawn.append(len(latents))
+        if len(drawn) == stop_at:
+            raise StoppedError("killed")
+        return plain(self, targets, latents)
+
+    monkeypatch.setattr(NoiseDrawer, "generate", counted)
+    asked: dict[str, Any] = {"label": label, "count": 40, "seed": 5, "output": tmp_path / "drawn"}
+    stop_at = 3
+    with pytest.raises(StoppedError):
+        sample_class(place / "dcgan", **asked)
+    stop_at = 0
+    drawn.clear()
+    paths = sample_class(place / "dcgan", **asked)
+    assert drawn == [16], "the last block alone"
+    whole = sample_class(place / "dcgan", **{**asked, "output": tmp_path / "whole"})
+    assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in whole]
+    sheets = [tmp_path / name / f"{label}-5-sheet.png" for name in ("drawn", "whole")]
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+    drawn.clear()
+    sample_class(place / "dcgan", **asked)
+    assert drawn == []
+    paths[20].write_bytes(b"damaged")
+    sample_class(place / "dcgan", **asked)
+    assert drawn == [16]
+    assert paths[20].read_bytes() == whole[20].read_bytes()
+    path = tmp_path / "drawn" / f"{label}-5.jsonl"
+    records = files.read_records(path)
+    files.write_records(path, [{**one, "by": {**one["by"], "generator": "another"}} for one in records])
+    drawn.clear()
+    sample_class(place / "dcgan", **asked)
+    assert drawn == [16, 16, 16], "what another generator drew is drawn anew"
 
 
 # Difference maps

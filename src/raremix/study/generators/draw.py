@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from raremix.core import files
 from raremix.core.errors import ConfigError, UnknownNameError
-from raremix.generate import GeneratorCard, ImageGenerator
+from raremix.generate import GeneratorCard, ImageGenerator, generator_hash
 from raremix.generate.sampling import sample
 from raremix.study.generators.album import COLUMNS, draw_translations, examples
 from raremix.study.generators.guard import refuse_other_form
 from raremix.study.generators.pictures import draw_sheet
+from raremix.study.generators.synthesize import DRAWING_VERSIONS
 from raremix.study.generators.use import drawing_device, drawn_with, open_generator, open_translator, refuse_unseen
 from raremix.study.prepare import Prepared
 
@@ -56,6 +59,9 @@ def sample_class(
 ) -> list[Path]:
     """Draw images of a class into a folder, and a sheet of them; image i is always the same for a seed and a class.
 
+    Images that are there already, drawn by the same generator in the same way, are kept, so that a killed run goes on.
+    What they were drawn by is told in a file beside them.
+
     Args:
         folder: of the generator.
         label: the class.
@@ -67,25 +73,44 @@ def sample_class(
     Raises:
         UnknownNameError: if the generator does not know the class.
         ConfigError: if it is a translator, or never saw the class.
+        RunError: if there is no memory for a single image.
     """
     drawer, card = open_drawer(folder, label=label, drawing=drawing)
-    paths, shown, stem = [], [], f"{files.file_name(label)}-{seed}"
+    stem = f"{files.file_name(label)}-{seed}"
+    paths = [output / f"{stem}-{number:06d}.png" for number in range(count)]
+    by = {"generator": generator_hash(folder), "class": label, "seed": seed, "drawing": dict(drawing or {})}
+    by |= {"version": DRAWING_VERSIONS.get(card.method, 1)}
+    log = output / f"{stem}.jsonl"
+    # Where another generator drew, or this one in another way, everything is drawn anew.
+    records = [record for record in files.read_records(log) if record["by"] == by]
+    files.write_records(log, records)
+    hashes = {record["number"]: record["sha256"] for record in records}
+    is_there = [path.is_file() and hashes.get(i) == files.hash_file(path) for i, path in enumerate(paths)]
     drawn = sample(
         drawer,
         label=card.classes.index(label),
         classes=len(card.classes),
-        numbers=np.arange(count),
+        numbers=np.flatnonzero(~np.array(is_there)),
         seed=seed,
         device=drawing_device(),
     )
     for numbers, images in drawn:
-        for number, image in zip(numbers, images, strict=True):
-            paths.append(files.write_image(output / f"{stem}-{number:06d}.png", image.transpose(1, 2, 0)))
-        shown += list(images[: max(0, SHOWN - len(shown))])
+        for number, image in zip(numbers.tolist(), images, strict=True):
+            files.write_image(paths[number], image.transpose(1, 2, 0))
+            record = {"number": number, "sha256": files.hash_file(paths[number]), "by": by}
+            files.append_record(log, record, durable=False)
+        files.sync(log)
+    shown = [_read(path) for path in paths[:SHOWN]]
     rows = [shown[i : i + COLUMNS] for i in range(0, len(shown), COLUMNS)]
     sheet = draw_sheet(rows, rows=[label] * len(rows), title=f"{folder.name}, seed {seed}")
     files.write_image(output / f"{stem}-sheet.png", sheet)
     return paths
+
+
+def _read(path: Path) -> UInt8[np.ndarray, "C H W"]:
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def translate_grid(
