@@ -26,9 +26,22 @@ def sets_of(run: Path) -> list[Path]:
     return sorted(path.parent for path in run.glob("synthetic/*/quality.json"))
 
 
+def names_of(run: Path) -> dict[Path, str]:
+    """Return what to call each judged set: its generator, and of several how its images began and were drawn."""
+    folders = sets_of(run)
+    short = [folder.name.rpartition("-")[0] for folder in folders]
+    names = {}
+    for folder, name in zip(folders, short, strict=True):
+        facts = files.read_json(folder / "synthesis.json") if short.count(name) > 1 else {}
+        began = [f"from {facts.get('begin', 'noise')}"] if facts else []
+        drawn = [f"{key} {value}" for key, value in (facts.get("drawing") or {}).items()]
+        names[folder] = ", ".join([name, *began, *drawn])
+    return names
+
+
 def lines_of(run: Path) -> list[str]:
     """Describe a run's generated images: figures beside those of held-out real ones, and what was found of copies."""
-    found = {folder.name.rpartition("-")[0]: files.read_json(folder / "quality.json") for folder in sets_of(run)}
+    found = {name: files.read_json(folder / "quality.json") for folder, name in names_of(run).items()}
     if not found:
         return []
     encoder = ", ".join(sorted({told["features"] for told in found.values()}))
@@ -60,7 +73,7 @@ def draw(run: Path, to: Path, *, cache: Path) -> str:
     """
     data = read_study(run / "study.toml").data
     rows, names = [], []
-    for folder in sets_of(run):
+    for folder, name in names_of(run).items():
         told = max(files.read_json(folder / "quality.json")["classes"][1:], key=lambda one: one["synthetic"])
         settings = [f"data.size={data.size}", f"data.channels={data.channels}"]
         prepared = prepare(study_of(str(folder), settings=settings), cache=cache)
@@ -71,7 +84,7 @@ def draw(run: Path, to: Path, *, cache: Path) -> str:
             rows.append(prepared.cache.take(prepared.manifest.ids[own & ~is_made][:COLUMNS]))
             names.append(f"real ({told['name']})")
         rows.append(prepared.cache.take(prepared.manifest.ids[own & is_made][:COLUMNS]))
-        names.append(folder.name.rpartition("-")[0])
+        names.append(name)
     sheet = np.full((len(rows) * (ENLARGED + GAP) - GAP, COLUMNS * ENLARGED, 3), 255, dtype=np.uint8)
     for place, images in enumerate(rows):
         for column, image in enumerate(images):

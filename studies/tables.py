@@ -34,7 +34,7 @@ PAGES = {
     "generated": "What generated images were worth, at one budget",
 }
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1")
-OF_TWO = ("balanced_accuracy", "sensitivity", "specificity", "f1", "mcc", "kappa", "auroc")
+OF_TWO = ("balanced_accuracy", "sensitivity", "specificity", "f1", "mcc", "cohen_kappa", "auroc")
 """What the publication on chest X-rays reports beside Youden's J."""
 
 INTRODUCTION = """# {title}
@@ -151,7 +151,7 @@ def _decisions(record: Record) -> list[str]:
     pairs = len({(one.arm, one.reference) for one in record.decisions})
     apart = [
         f"{one.arm} and {one.reference} on {one.label} ({one.only_arm} patients against {one.only_reference}, "
-        f"p = {one.p_holm:.3f})"
+        f"p {'< .001' if one.p_holm < 0.001 else f'= {one.p_holm:.3f}'})"
         for one in record.decisions
         if one.p_holm < ALPHA
     ]

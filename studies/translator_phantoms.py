@@ -3,8 +3,9 @@
     python studies/translator_phantoms.py runs/generators/early runs/generators/late
 
 Phantoms can be drawn a second time without their lesion, in all else the same to the last grain of noise: what a
-perfect translator to "normal" would return. Held-out images with a lesion are translated to "normal" by fitted translators (of
-`localise_phantom.toml`, in the order of their training), and three things are measured against that truth:
+perfect translator to "normal" would return. Held-out images with a lesion are translated to "normal" by fitted
+translators (of `localise_phantom.toml`, in the order of their training), and three things are measured against that
+truth:
 
 * taken away: the share of the lesion's own contrast that the translation removes, by least squares within the mask;
 * besides: how much the translation changes of the very same scene without a lesion, where there is nothing to remove,

@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred and twenty training and forty test images as DICOM files of twelve bits, bright where there is pneumonia."""
+    """120 training and 40 test images as DICOM files of twelve bits, bright where there is pneumonia."""
     folder, draws = tmp_path_factory.mktemp("small"), np.random.default_rng(0)
     for split, count in (("train", 120), ("test", 40)):
         rows = [(f"{split}{i:03}", "Pneumonia" if i % 4 == 0 else "No finding") for i in range(count)]

@@ -111,8 +111,9 @@ def gate(
     """Ask whether a translator's changes are about the class, before anybody mixes or explains by its maps.
 
     Held-out images are translated to every class. Flip rate: how often an independent classifier takes the result for
-    that class, beside how often it does so for the image itself, and for the image redrawn unchanged. Cycle: how far there and back ends from the image. Kernel: how far translations are from real images of
-    the class, in the classifier's features, and how far the images were before.
+    that class, beside how often it does so for the image itself, and for the image redrawn unchanged. Cycle: how far
+    there and back ends from the image. Kernel: how far translations are from real images of the class, in the
+    classifier's features, and how far the images were before.
 
         raremix maps gate my_images/ runs/generators/lesions-stargan CLASSIFIER
     """
