@@ -4,8 +4,8 @@
 
 A StarGAN with its first weights translates phantoms to every other class, as `raremix maps adm` does; the clock does
 not mind what it draws. Beside it stand bare passes of its generator over the same batches: one per image and other
-class, and one more per image, which is its reconstruction. Peak memory is that of the whole process, each number of images in
-a process of its own.
+class, and one more per image, which is its reconstruction. Peak memory is that of the whole process; each number of
+images has a process of its own.
 """
 
 import argparse
