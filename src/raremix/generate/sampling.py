@@ -25,7 +25,7 @@ class RowStreams(np.random.Generator):
     It has what translators draw by: `standard_normal` and `random`.
 
     Args:
-        streams: one per row; nobody else holds them.
+        streams: one per row, at least one; nobody else holds them.
 
     Example:
         >>> both = RowStreams([rng(0, "latent", 0), rng(0, "latent", 1)]).standard_normal((2, 3))
@@ -34,7 +34,7 @@ class RowStreams(np.random.Generator):
     """
 
     def __init__(self, streams: Sequence[np.random.Generator]) -> None:
-        super().__init__(np.random.Philox(0))
+        super().__init__(streams[0].bit_generator)
         self._streams = streams
 
     def standard_normal(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
