@@ -336,6 +336,7 @@ class OfClass(nn.Module):
         self.denoiser: Any = drawer.network
         self.classes = targets.argmax(dim=1)
         self.config, self.dtype = self.denoiser.network.config, torch.float32
+        self.device = next(self.denoiser.parameters()).device
 
     def forward(self, noisy: Tensor, time: Tensor) -> Any:
         from diffusers.models.unets.unet_2d import UNet2DOutput
