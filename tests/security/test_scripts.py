@@ -255,8 +255,8 @@ def test_markdown_shows_a_name_as_text(payload: str, around: str) -> None:
 
 def test_files_are_named_within_their_folder(written: Path) -> None:
     drawn = sorted(path.name for path in (written / "drawn").iterdir())
-    assert len(drawn) == 3
-    assert all(re.fullmatch(r"_x_[\w.+-]*\.png", name) for name in drawn), drawn
+    assert len(drawn) == 4, "two images, a sheet, and the record of what was drawn"
+    assert all(re.fullmatch(r"_x_[\w.+-]*\.(png|jsonl)", name) for name in drawn), drawn
     frame = pl.read_parquet(written / "synthetic" / "manifest.parquet").filter(pl.col("origin") == "synthetic")
     assert frame["path"].n_unique() == frame.height > 4
     assert len(list((written / "synthetic" / "images").iterdir())) == 4

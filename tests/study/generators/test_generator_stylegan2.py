@@ -111,7 +111,7 @@ def test_samples_come_again_and_are_truncated_by_name(place: Path, tmp_path: Pat
         ("generator.augment=['colour']", "did you mean 'color'"),
         ("generator.transition=[0.5]", "generator.transition"),
         ("generator.transition=[0.5, 0.2]", "the first one smaller"),
-        ('train.precision="16"', "trains in bf16"),
+        ('train.precision="16"', "generators train in .bf16."),
     ],
 )
 def test_settings_that_do_not_fit(setting: str, words: str) -> None:
