@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -151,6 +152,15 @@ def test_a_vision_transformer_takes_the_size_of_the_images(tmp_path: Path) -> No
     assert ClassifierSpec().arguments(size=48) == {}
     with pytest.raises(ConfigError, match=r"patches of 8 pixels, and 44 px .* data\.size = 40"):
         spec.build(num_classes=3, channels=1, size=44, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("pvt_v2_b0", {}), ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 1, "dynamic_img_pad": True})],
+)
+def test_patches_that_overlap_or_are_padded_take_any_size(name: str, options: dict[str, Any]) -> None:
+    model = ClassifierSpec(name=name, options=options).build(num_classes=3, channels=1, size=44, seed=0).eval()
+    assert model(torch.rand(1, 1, 44, 44)).shape == (1, 3)
 
 
 def test_an_unknown_network_gets_a_guess() -> None:

@@ -11,6 +11,7 @@ import safetensors.torch
 import timm
 import torch
 from jaxtyping import Float
+from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
@@ -251,8 +252,11 @@ def _refuse_cut_patches(net: nn.Module, name: str, *, size: int) -> None:
     Raises:
         ConfigError: naming sizes that fit.
     """
-    sides = getattr(getattr(net, "patch_embed", None), "patch_size", None)
-    patch = int(sides[0]) if isinstance(sides, tuple) and sides else 1
+    embed = getattr(net, "patch_embed", None)
+    # Others overlap their patches, or pad.
+    if not isinstance(embed, PatchEmbed) or not embed.strict_img_size or embed.dynamic_img_pad:
+        return
+    patch = embed.patch_size[0]
     if size % patch:
         raise ConfigError(
             f"[model] {name} cuts images into patches of {patch} pixels, and {size} px is no multiple of it: set "
