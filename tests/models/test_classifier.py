@@ -156,7 +156,10 @@ def test_a_vision_transformer_takes_the_size_of_the_images(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("pvt_v2_b0", {}), ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 1, "dynamic_img_pad": True})],
+    [
+        ("pvt_v2_b0", {}),
+        ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 1, "dynamic_img_pad": True, "dynamic_img_size": True}),
+    ],
 )
 def test_patches_that_overlap_or_are_padded_take_any_size(name: str, options: dict[str, Any]) -> None:
     model = ClassifierSpec(name=name, options=options).build(num_classes=3, channels=1, size=44, seed=0).eval()

@@ -11,7 +11,7 @@ import safetensors.torch
 import timm
 import torch
 from jaxtyping import Float
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
@@ -256,7 +256,7 @@ def _refuse_cut_patches(net: nn.Module, name: str, *, size: int) -> None:
     # Others overlap their patches, or pad.
     if not isinstance(embed, PatchEmbed) or not embed.strict_img_size or embed.dynamic_img_pad:
         return
-    patch = embed.patch_size[0]
+    patch = int(embed.patch_size[0])
     if size % patch:
         raise ConfigError(
             f"[model] {name} cuts images into patches of {patch} pixels, and {size} px is no multiple of it: set "
