@@ -12,7 +12,7 @@ from scipy import stats
 
 import raremix
 from raremix.core.errors import UnknownNameError
-from raremix.core.random import PURPOSES, Purpose, ambient_rng, rng, torch_seed
+from raremix.core.random import PURPOSES, Purpose, RowStreams, ambient_rng, rng, torch_seed
 
 ADDRESSES: dict[tuple[int, str, tuple[int, ...]], tuple[int, int]] = {
     (0, "init", ()): (0xECDBE3EAFB1FBC99, 0x10FEB613EDC0C043),
@@ -159,3 +159,11 @@ def test_nobody_else_makes_generators() -> None:
                     found.append(f"{path.relative_to(source)}:{node.lineno}: {name}")
     # The speed test of `raremix doctor` may take any pixels.
     assert [line for line in found if not line.startswith("study/doctor.py")] == []
+
+
+def test_row_streams_by_hand() -> None:
+    rows = RowStreams([rng(0, "latent", n) for n in (4, 2)])
+    assert rows.random(2).tolist() == [rng(0, "latent", n).random() for n in (4, 2)]
+    assert rows.standard_normal((2, 3)).shape == (2, 3)
+    with pytest.raises(AssertionError):
+        rows.random(3)

@@ -142,11 +142,18 @@ def test_every_image_is_drawn_once_per_class_and_redrawn_once(with_own: bool) ->
     assert with_own or not found[range(4), own.argmax(dim=1)].any()
 
 
-def test_each_block_draws_styles_of_its_own() -> None:
-    draw, own = DifferenceMap(translator=Translator()), torch.eye(2)[[1, 1, 1, 1]]
-    blocks = [draw.towards_every(IMAGES, own, block=block) for block in (0, 0, 1)]
-    assert torch.equal(blocks[0], blocks[1])
-    assert not torch.equal(blocks[0], blocks[2])
+def test_a_map_depends_on_the_image_and_its_number_alone() -> None:
+    def translator(images: Tensor, targets: Tensor, *, rng: np.random.Generator) -> Tensor:
+        return images + torch.from_numpy(rng.standard_normal(tuple(images.shape)))
+
+    draw, own = DifferenceMap(translator=translator), torch.eye(2)[[1, 1, 1, 1]]
+    numbers = np.array([7, 3, 9, 4])
+    whole = draw.towards_every(IMAGES, own, numbers=numbers)
+    alone = draw.towards_every(IMAGES[2:3], own[2:3], numbers=numbers[2:3])
+    torch.testing.assert_close(alone[0], whole[2])
+    assert torch.equal(draw.towards_every(IMAGES, own), draw.towards_every(IMAGES, own, numbers=np.arange(4)))
+    assert not torch.allclose(draw.towards_every(IMAGES, own), whole), "another number, another style"
+    assert not torch.allclose(whole[:, 0], whole[:, 1]), "styles of its own for each class"
 
 
 def test_says_what_does_not_fit() -> None:

@@ -9,7 +9,7 @@ from tests.generate.toys import FORM, METHODS
 
 from raremix.core.memory import InParts
 from raremix.core.random import rng
-from raremix.generate.sampling import RowStreams, redraw, sample
+from raremix.generate.sampling import redraw, sample
 
 TRANSLATORS = ("stargan", "diffusion", "latent_diffusion")
 
@@ -37,14 +37,6 @@ def test_a_translation_does_not_depend_on_the_rows_beside_it(name: str) -> None:
     assert torch.allclose(halved, whole, atol=1e-4)
     other = redraw(drawer, images, wanted, [(1, n + 5) for n in range(5)], seed=3, parts=InParts())
     assert not torch.allclose(other, whole, atol=1e-4), "the stream matters"
-
-
-def test_row_streams_by_hand() -> None:
-    rows = RowStreams([rng(0, "latent", n) for n in (4, 2)])
-    assert rows.random(2).tolist() == [rng(0, "latent", n).random() for n in (4, 2)]
-    assert rows.standard_normal((2, 3)).shape == (2, 3)
-    with pytest.raises(AssertionError):
-        rows.random(3)
 
 
 def test_where_memory_runs_out_images_are_drawn_in_parts() -> None:

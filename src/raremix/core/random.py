@@ -7,10 +7,11 @@ resumed, or spread over other workers and ranks, therefore draws the same number
 Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, https://doi.org/10.1145/2063384.2063405.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -79,6 +80,40 @@ def torch_seed(seed: int, purpose: Purpose, *index: int) -> int:
 def ambient_rng(purpose: Purpose) -> np.random.Generator:
     """Open a fresh stream for a caller who gave none, from torch's initial seed and a count of such calls."""
     return rng(torch.initial_seed(), purpose, next(_calls))
+
+
+class RowStreams(np.random.Generator):
+    """Draws for rows of which each has a stream of its own, so that they do not depend on the rows beside it.
+
+    By row are `standard_normal` and `random`, with the rows first. All else comes from the first row's stream.
+
+    Args:
+        streams: one per row, at least one; nobody else holds them.
+
+    Example:
+        >>> both = RowStreams([rng(0, "latent", 0), rng(0, "latent", 1)]).standard_normal((2, 3))
+        >>> bool((both[1] == rng(0, "latent", 1).standard_normal(3)).all())
+        True
+    """
+
+    def __init__(self, streams: Sequence[np.random.Generator]) -> None:
+        super().__init__(streams[0].bit_generator)
+        self._streams = streams
+
+    def standard_normal(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw standard normal numbers; `size` begins with the number of rows."""
+        rest = self._rest(size)
+        return np.stack([stream.standard_normal(rest) for stream in self._streams])
+
+    def random(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw from [0, 1); `size` begins with the number of rows."""
+        rest = self._rest(size)
+        return np.stack([stream.random(rest) for stream in self._streams])
+
+    def _rest(self, size: int | Sequence[int]) -> tuple[int, ...]:
+        first, *rest = [size] if isinstance(size, int) else size
+        assert first == len(self._streams)
+        return tuple(rest)
 
 
 @lru_cache(maxsize=1024)

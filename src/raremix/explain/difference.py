@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from raremix.core.errors import ConfigError, DataError
 from raremix.core.protocols import ImageReconstructor, ImageTranslator
-from raremix.core.random import rng
+from raremix.core.random import RowStreams, rng
 from raremix.explain.scale import min_max, working_type
 
 ROBUST = 0.995  # a few broken pixels of a translation do not set the scale
@@ -30,7 +31,7 @@ class DifferenceMap:
         translator: (images, targets, rng=...) -> images that show the classes of the targets.
         to_reconstruction: compare with `translator.reconstruct(images, own)` instead of the images.
         robust: scale by the 99.5th percentile instead of the largest value, and cut what exceeds it.
-        seed: address of the translator's random draws, which are the same in every call with the same `block`.
+        seed: address of the translator's random draws, which are the same in every call.
 
     Raises:
         ConfigError: if a reconstruction is asked of a translator that makes none.
@@ -68,7 +69,12 @@ class DifferenceMap:
 
     @torch.no_grad()
     def towards_every(
-        self, images: Float[Tensor, "B C H W"], own: Float[Tensor, "B K"], *, block: int = 0, with_own: bool = True
+        self,
+        images: Float[Tensor, "B C H W"],
+        own: Float[Tensor, "B K"],
+        *,
+        numbers: Int[np.ndarray, " B"] | None = None,
+        with_own: bool = True,
     ) -> Float[Tensor, "B K H W"]:
         """Return what changes when the images are translated to each class in turn.
 
@@ -77,16 +83,19 @@ class DifferenceMap:
         Args:
             images: values in [0, 1].
             own: their own classes.
-            block: number of the batch; each draws styles of its own.
+            numbers: of the images; an image of the same number is translated in the same style, whatever is beside it.
+                None: their places.
             with_own: also towards an image's own class, whose map is zero otherwise.
         """
         start, classes = self._start(images, own), own.shape[1]
+        known = np.arange(len(images)) if numbers is None else numbers
         found = torch.zeros(len(images), classes, *images.shape[-2:], device=images.device)
         for k in range(classes):
-            rows = torch.arange(len(images)) if with_own else (own.argmax(dim=1) != k).nonzero()[:, 0]
+            rows = torch.arange(len(images)) if with_own else (own.argmax(dim=1) != k).nonzero()[:, 0].cpu()
             if len(rows):
                 wanted = torch.eye(classes, device=images.device)[k].expand(len(rows), -1)
-                others = self.translator(images[rows], wanted, rng=rng(self.seed, "mask", block, k))
+                styles = RowStreams([rng(self.seed, "mask", int(n), k) for n in known[rows.numpy()]])
+                others = self.translator(images[rows], wanted, rng=styles)
                 found[rows, k] = difference_map(start[rows], others, robust=self.robust)[:, 0].float()
         return found
 

@@ -1,7 +1,6 @@
 """Images that are the same whenever they are asked for again: by seed, class and number."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,47 +9,13 @@ from torch import Tensor
 
 from raremix.core.memory import InParts
 from raremix.core.protocols import ImageTranslator
-from raremix.core.random import rng, torch_seed
+from raremix.core.random import RowStreams, rng, torch_seed
 from raremix.generate.method import ImageGenerator
 
 BLOCK = 16
 """Images that are drawn at once. Another number of rows may take another path through a convolution, and round
 otherwise; so a block is always drawn whole, and what was not asked for is dropped. Only where memory runs out it is
 drawn in parts."""
-
-
-class RowStreams(np.random.Generator):
-    """Draws for rows of which each has a stream of its own, so that they do not depend on the rows beside it.
-
-    It has what translators draw by: `standard_normal` and `random`.
-
-    Args:
-        streams: one per row, at least one; nobody else holds them.
-
-    Example:
-        >>> both = RowStreams([rng(0, "latent", 0), rng(0, "latent", 1)]).standard_normal((2, 3))
-        >>> bool((both[1] == rng(0, "latent", 1).standard_normal(3)).all())
-        True
-    """
-
-    def __init__(self, streams: Sequence[np.random.Generator]) -> None:
-        super().__init__(streams[0].bit_generator)
-        self._streams = streams
-
-    def standard_normal(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Draw standard normal numbers; `size` begins with the number of rows."""
-        rest = self._rest(size)
-        return np.stack([stream.standard_normal(rest) for stream in self._streams])
-
-    def random(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Draw from [0, 1); `size` begins with the number of rows."""
-        rest = self._rest(size)
-        return np.stack([stream.random(rest) for stream in self._streams])
-
-    def _rest(self, size: int | Sequence[int]) -> tuple[int, ...]:
-        first, *rest = [size] if isinstance(size, int) else size
-        assert first == len(self._streams)
-        return tuple(rest)
 
 
 def sample(

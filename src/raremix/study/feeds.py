@@ -26,7 +26,7 @@ from raremix.train.feed import to_float
 from raremix.train.guide import GradientMaps, Guide, KeptMaps, RefreshedMaps, empty_maps, store
 
 # Raise when the maps of an entry would change for the same settings.
-MAPS_VERSION = 4
+MAPS_VERSION = 5
 
 BATCH = 64
 """Images whose maps are drawn at once."""
@@ -101,12 +101,13 @@ def computed_maps(
         return exchanged(found, ids, targets) if kept.shuffled else found
     draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid, maps=each)
     device = drawing_device() if kept.is_per_class else torch.device("cpu")
-    for block, start in enumerate(range(0, len(ids), BATCH)):
+    for start in range(0, len(ids), BATCH):
         chosen = ids[start : start + BATCH].copy()  # the manifest's own column cannot be written to
         images = to_float(prepared.cache.take(chosen)).to(device)
         own = torch.from_numpy(targets[start : start + BATCH]).float().to(device)
         # Towards their own class too: VariMix as published mixes pairs of one class.
-        drawn = draw.towards_every(images, own, block=block) if isinstance(draw, DifferenceMap) else draw(images, own)
+        per_class = isinstance(draw, DifferenceMap)
+        drawn = draw.towards_every(images, own, numbers=chosen) if per_class else draw(images, own)
         store(maps, torch.from_numpy(chosen), drawn)
         if progress is not None:
             progress("importance maps", start + len(chosen), len(ids))

@@ -209,7 +209,7 @@ def test_maps_are_those_of_the_map_and_kept(place: Path, prepared: Prepared) -> 
     translator, _ = open_translator(place / "stargan")
     row = int(np.flatnonzero(own == 0)[0])
     expected = DifferenceMap(translator=translator, to_reconstruction=True).towards_every(
-        to_float(prepared.cache.take(ids[:32])), torch.eye(2)[own[:32]], with_own=False
+        to_float(prepared.cache.take(ids[:32])), torch.eye(2)[own[:32]], numbers=ids[:32], with_own=False
     )
     assert np.abs(taken[row, 1] / 255 - expected[row, 1].numpy()).max() < 0.51 / 255
     first = found.areas.row(0, named=True)

@@ -23,7 +23,7 @@ from raremix.study.generators.use import TRANSLATORS, drawing_device, open_trans
 from raremix.study.prepare import Prepared
 from raremix.train.feed import to_float
 
-VERSION = 2
+VERSION = 3
 """Raised when the maps of an entry would change for the same settings."""
 
 BATCH = 32
@@ -177,10 +177,10 @@ def _blocks(
     )
     targets = torch.from_numpy(np.nan_to_num(prepared.manifest.targets(ids))).float()
     device = drawing_device()
-    for block, start in enumerate(range(0, len(ids), BATCH)):
+    for start in range(0, len(ids), BATCH):
         rows = slice(start, start + BATCH)
         images = to_float(prepared.cache.take(ids[rows])).to(device)
-        found = draw.towards_every(images, targets[rows].to(device), block=block, with_own=False).cpu()
+        found = draw.towards_every(images, targets[rows].to(device), numbers=ids[rows], with_own=False).cpu()
         areas[rows] = found.mean(dim=(2, 3)).numpy()
         yield to_bytes(found)
         if progress is not None:
