@@ -16,7 +16,7 @@ from raremix.data.manifest import Manifest
 from raremix.data.unnamed import unnamed_groups
 from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
-from raremix.study.apply import refuse_other_classes, refuse_seen
+from raremix.study.apply import refuse_other_classes, refuse_other_images, refuse_seen
 from raremix.study.fitted import rows_of
 from raremix.study.generators.quality import SyntheticQuality, judge_synthetic
 from raremix.study.prepare import Prepared
@@ -223,13 +223,8 @@ def _not_checked(quality: SyntheticQuality, classifier: Path | None) -> dict[str
 def _belief(prepared: Prepared, classifier: Path, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
     """Return a classifier's probabilities of the manifest's classes."""
     model, card = load_classifier(classifier)
-    shape = prepared.cache.shape
     refuse_other_classes(card, prepared.manifest)
-    if (card.channels, card.size) != (shape[1], shape[-1]):
-        raise ConfigError(
-            f"{classifier} looks at {card.channels} x {card.size} x {card.size}, the images are "
-            f"{shape[1]} x {shape[-1]} x {shape[-1]}: set data.size={card.size} and data.channels={card.channels}"
-        )
+    refuse_other_images(classifier, card, prepared.cache.shape)
     logits = predict_logits(model, prepared.cache, ids, num_classes=len(card.classes), batch_size=64)
     return scores_from_logits(logits, task=card.task, temperature=card.temperature)
 

@@ -43,7 +43,8 @@ class Towards:
         change: mean absolute difference of a translation to its image.
         cycle: mean absolute difference of an image to itself, translated there and back.
         area, tenth: mean and 10 % quantile over the images of the mean of their difference map, which is the area that
-            a mask by it has under a uniform threshold, as a share of the image.
+            a mask by it has under a uniform threshold, as a share of the image. Maps are to the image itself here, as
+            published, not to its redrawing.
         kernel: kernel distance, in the classifier's features, of the translations to real images of the class; None
             where there are fewer than eight of these.
         kernel_before: the same of the images as they were.

@@ -66,7 +66,10 @@ def sampling_comparisons(
     sampled = [
         arm.name
         for arm in spec.arms
-        if arm.name in rows.scores and arm.images is None and arm.mix["name"] == "none" and _is_balanced(arm.sampler)
+        if arm.name in rows.scores
+        and arm.images is None
+        and arm.mix["name"] == "none"
+        and arm.sampler["name"] == "balanced"
     ]
     made = [name for name, facts in added.items() if facts is not None and facts["kind"] == "generated"]
     pairs = [(name, sampled[0]) for name in made if name in rows.scores] if sampled else []
@@ -88,20 +91,20 @@ def decision_tests(manifest: Manifest, rows: TestRows, pairs: Sequence[tuple[str
         alone), p, and p_holm over all rows.
     """
     task, classes = manifest.card.task, manifest.card.classes
-    right: dict[str, np.ndarray] = {}
     found: list[dict[str, Any]] = []
     for arm, other in pairs:
         shared = [seed for seed in rows.seeds[arm] if seed in rows.seeds[other]]
         if not shared:
             continue
+        right: list[np.ndarray] = []
         for name in (arm, other):
             pick = [rows.seeds[name].index(seed) for seed in shared]
             said = decide(rows.scores[name][pick], task=task, thresholds=rows.thresholds[name][pick])
-            right[name] = (said & (rows.targets == 1)).any(axis=-1).mean(axis=0)
+            right.append((said & (rows.targets == 1)).any(axis=-1).mean(axis=0))
         for k, label in enumerate(classes):
             mine = rows.targets[:, k] == 1
             patients, place = np.unique(rows.groups[mine], return_inverse=True)
-            a, b = (np.bincount(place, right[name][mine]) / np.bincount(place) > 0.5 for name in (arm, other))
+            a, b = (np.bincount(place, share[mine]) / np.bincount(place) > 0.5 for share in right)
             only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
             found.append(
                 {
@@ -116,10 +119,6 @@ def decision_tests(manifest: Manifest, rows: TestRows, pairs: Sequence[tuple[str
             )
     corrected = holm([row["p"] for row in found]) if found else []
     return [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
-
-
-def _is_balanced(sampler: Mapping[str, Any]) -> bool:
-    return sampler["name"] == "balanced"
 
 
 def _family(
