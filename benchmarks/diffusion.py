@@ -42,7 +42,7 @@ from raremix.core import files
 from raremix.evaluate.generative import as_shown, generative_figures
 from raremix.generate import Diffusion, LatentDiffusion, PixelDrawer, load_generator
 from raremix.generate.diffusion_library import image_network
-from raremix.generate.latent_small import Small, small_parts
+from raremix.generate.latent_diffusion import parts_of
 from raremix.generate.sampling import latent
 from raremix.study.defaults import study_of
 from raremix.study.generators.draw import settings_of
@@ -151,81 +151,80 @@ def our_steps(spec: Any, prepared: Any, folder: Path) -> list[float]:
 
 def bare_steps(spec: Any, prepared: Any) -> list[float]:
     """Return seconds per step of diffusers' modules on one batch, the first ones left out."""
-    from diffusers import DDPMScheduler
-    from diffusers.training_utils import EMAModel
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     form, method = form_of(spec, prepared), spec.table.method
     assert isinstance(method, Diffusion)
+    device, images, labels = fixed_batch(spec, prepared)
     network = image_network(
         side=form.side, channels=form.channels, width=method.width, layers=method.layers, dropout=method.dropout
     ).to(device, memory_format=torch.channels_last)
     table = nn.Embedding(form.classes + 1, 4 * method.width).to(device)
-    parameters = [*network.parameters(), *table.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=method.learning_rate, weight_decay=method.weight_decay, fused=True)
-    average = EMAModel(parameters, decay=0.9995, foreach=True)
-    scheme = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
-    given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
-    images = form.enter(given.images).to(device, memory_format=torch.channels_last)
-    classes = given.targets.argmax(dim=1).to(device)
-    bf16, seconds, now = resolve_precision(spec.table.train) == "bf16", [], clock(device, processor_time=True)
-    for _ in range(spec.table.train.steps):
-        started = now()
-        noise = torch.randn_like(images)
-        times = torch.randint(0, 1000, (len(images),), device=device)
-        noisy = scheme.add_noise(images, noise, times)
-        wanted = scheme.get_velocity(images, noise, times)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            said = network(noisy, times, class_labels=table(classes)).sample
-        functional.mse_loss(said.float(), wanted).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
-        optimizer.step()
-        average.step(parameters)
-        optimizer.zero_grad(set_to_none=True)
-        seconds.append(now() - started)
-    return seconds[2:]
+
+    def said(noisy: Tensor, times: Tensor) -> Tensor:
+        return network(noisy, times, class_labels=table(labels)).sample
+
+    return bare_loop(spec, [*network.parameters(), *table.parameters()], lambda: images, said)
 
 
 def bare_latent_steps(spec: Any, prepared: Any) -> list[float]:
     """Return seconds per step of the modules of diffusers and transformers on one batch, the first ones left out."""
-    from diffusers import DDPMScheduler
-    from diffusers.training_utils import EMAModel
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    form, method = form_of(spec, prepared), spec.table.method
+    prompts = tuple(f"an image of {name}" for name in prepared.manifest.card.classes)
+    method = spec.table.method
     assert isinstance(method, LatentDiffusion)
-    size = Small(
-        width=method.width,
-        layers=method.layers,
-        dropout=method.dropout,
-        text_width=method.text_width,
-        latent_channels=method.latent_channels,
-        autoencoder_width=method.autoencoder_width,
-    )
-    prompts = [f"an image of {name}" for name in prepared.manifest.card.classes]
-    parts = small_parts(size, side=form.side, channels=form.channels, prompts=prompts)
+    device, images, labels = fixed_batch(spec, prepared)
+    parts = parts_of(replace(method, prompts=prompts).networks(form_of(spec, prepared), seed=0))
     unet = parts.unet.to(device, memory_format=torch.channels_last)
     text, vae = parts.text.to(device), parts.autoencoder.vae.to(device, memory_format=torch.channels_last)
     vae.requires_grad_(False)
-    parameters = [*unet.parameters(), *text.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=method.weight_decay, fused=True)
+    told = parts.tokens(prompts)[labels.cpu()].to(device)
+
+    def encoded() -> Tensor:
+        with torch.no_grad():
+            return (vae.encode(images).latent_dist.sample() * vae.config.scaling_factor).float()
+
+    def said(noisy: Tensor, times: Tensor) -> Tensor:
+        return unet(noisy, times, encoder_hidden_states=text(told).last_hidden_state).sample
+
+    return bare_loop(spec, [*unet.parameters(), *text.parameters()], encoded, said)
+
+
+def fixed_batch(spec: Any, prepared: Any) -> tuple[torch.device, Tensor, Tensor]:
+    """Return where to compute, and one batch of images and labels there."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
+    images = form_of(spec, prepared).enter(given.images).to(device, memory_format=torch.channels_last)
+    return device, images, given.targets.argmax(dim=1).to(device)
+
+
+def bare_loop(
+    spec: Any, parameters: list[nn.Parameter], begin: Callable[[], Tensor], said: Callable[[Tensor, Tensor], Tensor]
+) -> list[float]:
+    """Return seconds per step of what diffusers' own training script does, the first ones left out.
+
+    Args:
+        spec: of the generator.
+        parameters: those that are trained.
+        begin: returns what is made noisy.
+        said: what the network says of something noisy and its moments.
+    """
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+
+    device, settings = parameters[0].device, spec.table.method
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate or 1e-4, weight_decay=settings.weight_decay, fused=True
+    )
     average = EMAModel(parameters, decay=0.9995, foreach=True)
     scheme = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
-    given = make_feed(spec, prepared, fitted_ids(prepared)).batch(0)
-    images = form.enter(given.images).to(device, memory_format=torch.channels_last)
-    told = parts.tokens(prompts)[given.targets.argmax(dim=1)].to(device)
     bf16, seconds, now = resolve_precision(spec.table.train) == "bf16", [], clock(device, processor_time=True)
     for _ in range(spec.table.train.steps):
         started = now()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            with torch.no_grad():
-                latents = vae.encode(images).latent_dist.sample() * vae.config.scaling_factor
-            latents = latents.float()
-            noise = torch.randn_like(latents)
-            times = torch.randint(0, 1000, (len(images),), device=device)
-            noisy, wanted = scheme.add_noise(latents, noise, times), scheme.get_velocity(latents, noise, times)
-            said = unet(noisy, times, encoder_hidden_states=text(told).last_hidden_state).sample
-        functional.mse_loss(said.float(), wanted).backward()
+            clean = begin()
+            noise = torch.randn_like(clean)
+            times = torch.randint(0, 1000, (len(clean),), device=device)
+            noisy, wanted = scheme.add_noise(clean, noise, times), scheme.get_velocity(clean, noise, times)
+            answer = said(noisy, times)
+        functional.mse_loss(answer.float(), wanted).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
         optimizer.step()
         average.step(parameters)
@@ -269,7 +268,7 @@ def drawing(options: argparse.Namespace) -> list[dict[str, Any]]:
     settings = (("dpm++", 10), ("dpm++", 20), ("unipc", 10), ("unipc", 20), ("heun", 10), ("ddim", 50))
     ours = {}
     for solver, steps in settings:
-        chosen = replace(drawer, solver=solver, num_inference_steps=steps)
+        chosen = replace(drawer, solver=solver, num_inference_steps=steps, precision="32")
         ours[f"raremix {solver}, {steps} steps"] = (chosen, add(f"raremix {solver}, {steps} steps", chosen.generate))
     stream = torch.Generator().manual_seed(0)
     theirs = add(
@@ -285,15 +284,18 @@ def drawing(options: argparse.Namespace) -> list[dict[str, Any]]:
         return rows
     best = max(near, key=lambda name: ours[name][1]["images_per_second"])
     console.print(f"as near as the pipeline's, and fastest: {best}, {ours[best][1]['ratio']:.3g} times as fast")
-    for name, mode in MODES.items():
-        network = Mode(drawer.network, **mode)
-        row = add(f"{best}, {name}", replace(ours[best][0], network=network).generate)
-        row["ratio"] = row["images_per_second"] / ours[best][1]["images_per_second"]
+    ways = {name: replace(ours[best][0], network=Mode(drawer.network, **mode)) for name, mode in MODES.items()}
+    ways["as it draws by itself"] = replace(ours[best][0], precision="auto")
+    plain = None
+    for name, way in ways.items():
+        row = add(f"{best}, {name}", way.generate)
+        plain = plain or row["images_per_second"]
+        row["ratio"] = row["images_per_second"] / plain
     return rows
 
 
 MODES: dict[str, dict[str, bool]] = {
-    "float32": {},
+    "contiguous": {},
     "bf16": {"bf16": True},
     "channels_last": {"channels_last": True},
     "compiled": {"compiled": True},
@@ -303,7 +305,7 @@ MODES: dict[str, dict[str, bool]] = {
 
 
 class Mode(nn.Module):
-    """A denoiser that is run in some way."""
+    """A denoiser that is run in some way, whatever way it is asked in."""
 
     def __init__(
         self, network: nn.Module, *, bf16: bool = False, channels_last: bool = False, compiled: bool = False
@@ -312,13 +314,13 @@ class Mode(nn.Module):
         own = copy.deepcopy(network)
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         own.to(memory_format=self.layout)
-        self.network = torch.compile(own) if compiled else own
+        self.held = [torch.compile(own) if compiled else own]  # in a list: the drawer lays out what it sees
         self.bf16 = bf16
 
     def forward(self, noisy: Tensor, times: Tensor, classes: Tensor) -> Tensor:
         noisy = noisy.contiguous(memory_format=self.layout)
         with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.network(noisy, times, classes).float()
+            return self.held[0](noisy, times, classes).float()
 
 
 def distance_to(real: np.ndarray, made: np.ndarray) -> dict[str, float]:

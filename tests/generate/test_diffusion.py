@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError
+from raremix.core.precision import Precision
 from raremix.core.protocols import ImageReconstructor, Trainable
 from raremix.core.types import Batch
 from raremix.explain import DifferenceMap
-from raremix.generate import ClassTranslator, Diffusion, Form, ImageGenerator, PixelDrawer
+from raremix.generate import ClassTranslator, Diffusion, Form, ImageGenerator, PixelDrawer, diffusion_drawing
 from raremix.generate.diffusion_augment import LABELS
 from raremix.generate.diffusion_library import even_by_ratio
 from raremix.generate.diffusion_noise import cosine_noise
@@ -198,6 +199,21 @@ def test_the_noise_and_the_class_decide() -> None:
     drawn = found.generate(torch.eye(2), latents)
     assert torch.allclose(drawn, found.generate(torch.eye(2), latents), atol=1e-6)
     assert not torch.allclose(drawn[0], found.generate(torch.eye(2)[[1, 1]], latents)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("is_capable", [True, False])
+def test_it_draws_in_16_bits_where_the_device_computes_in_them(
+    is_capable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diffusion_drawing, "computes_in_bf16", lambda device: is_capable)
+    found = drawer()
+    latents = torch.randn(2, found.latent, generator=torch.Generator().manual_seed(0))
+    drawn = {name: replace(found, precision=name).generate(torch.eye(2), latents) for name in get_args(Precision)}
+    assert torch.equal(drawn["auto"], drawn["bf16" if is_capable else "32"])
+    assert not torch.equal(drawn["bf16"], drawn["32"])
+    assert torch.allclose(drawn["bf16"], drawn["32"], atol=0.05)
+    with pytest.raises(ConfigError, match="precision = '16': expected one of auto, bf16, 32"):
+        found.check_drawing(precision="16")
 
 
 def test_a_sample_depends_on_seed_class_and_number_alone() -> None:

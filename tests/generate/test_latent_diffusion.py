@@ -169,7 +169,7 @@ def test_diffusers_draws_the_same_from_what_is_exported(tmp_path: Path) -> None:
     method = replace(SMALL, solver="ddim", num_inference_steps=3, guidance_scale=2.0).told(WORDS, CLASSES)
     networks = method.networks(FORM, seed=1)
     networks["autoencoder"].spread.fill_(0.7)
-    drawer = method.drawer(networks, FORM)
+    drawer = replace(method.drawer(networks, FORM), precision="32")
     folder = export(drawer, method, tmp_path / "diffusers")
     assert folder is not None
     latents = torch.randn(2, drawer.latent, generator=torch.Generator().manual_seed(3))
@@ -239,7 +239,7 @@ def test_untrained_additions_change_nothing_and_diffusers_agrees(base: Path, tmp
     rgb = Form(size=32, channels=3, classes=2)
     method = tuned(base, solver="ddim")
     networks = method.networks(rgb, seed=0)
-    drawer = method.drawer(networks, rgb)
+    drawer = replace(method.drawer(networks, rgb), precision="32")
     latents = torch.randn(2, drawer.latent, generator=torch.Generator().manual_seed(3))
     plain = drawn_by(pipeline_at(base), drawer, latents, list(method.prompts))
     assert torch.allclose(drawer.generate(torch.eye(2), latents), plain, atol=1e-3)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raremix.core.precision import Precision, computes_in_bf16
 from raremix.core.random import rng
 from raremix.generate.diffusion_library import Solver
 from raremix.generate.diffusion_noise import Noise
@@ -28,6 +29,7 @@ class DenoisingDrawer(ABC):
         num_inference_steps: steps from noise to image.
         guidance_scale: how far the class pushes; 1: not beyond what was learnt.
         strength: how much noise an image gets that is to become another one, in (0, 1].
+        precision: of the network: "bf16", "32", or what the device is fast in.
     """
 
     network: nn.Module = field(repr=False)
@@ -37,6 +39,7 @@ class DenoisingDrawer(ABC):
     num_inference_steps: int = 20
     guidance_scale: float = 1.0
     strength: float = 0.5
+    precision: Precision = "auto"
 
     check_drawing = staticmethod(check_drawing)
     by_ratio = False
@@ -48,6 +51,7 @@ class DenoisingDrawer(ABC):
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
             strength=self.strength,
+            precision=self.precision,
         )
 
     @property
@@ -105,11 +109,12 @@ class DenoisingDrawer(ABC):
 
     def _solve(self, classes: Tensor, latents: Tensor, *, start: Tensor | None = None) -> Tensor:
         device = latents.device
-        network = self.network.to(device)
+        network = self.network.to(device).to(memory_format=torch.channels_last)
+        is_short = self.precision == "bf16" or (self.precision == "auto" and computes_in_bf16(device))
 
         def predict(noisy: Tensor, times: Tensor, classes: Tensor) -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                return network(noisy, times, classes).float()
+            with torch.autocast(device.type, torch.bfloat16, enabled=is_short):
+                return network(noisy.contiguous(memory_format=torch.channels_last), times, classes).float()
 
         nothing = torch.full_like(classes, self.form.classes)
         return denoise(

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from raremix.core.errors import ConfigError
+from raremix.core.precision import Precision
 from raremix.generate.diffusion_library import BY_RATIO, SOLVERS, Solver, make_solver
 from raremix.generate.diffusion_noise import Noise
 
@@ -18,7 +20,12 @@ Predict = Callable[[Float[Tensor, "B C H W"], Int[Tensor, " B"]], Float[Tensor, 
 
 
 def check_drawing(
-    *, solver: str = "dpm++", num_inference_steps: int = 1, guidance_scale: float = 1.0, strength: float = 1.0
+    *,
+    solver: str = "dpm++",
+    num_inference_steps: int = 1,
+    guidance_scale: float = 1.0,
+    strength: float = 1.0,
+    precision: str = "auto",
 ) -> None:
     """Refuse settings of drawing that are out of range; what is not given is not looked at.
 
@@ -35,6 +42,8 @@ def check_drawing(
         raise ConfigError(
             f"strength must be above 0 (the image as it is) and at most 1 (nothing of it is left), got {strength}"
         )
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(get_args(Precision))}")
 
 
 def denoise(

@@ -13,6 +13,7 @@ import torch
 from raremix.config import Table, check, override
 from raremix.core import files
 from raremix.core.errors import ConfigError, UnknownNameError
+from raremix.core.precision import Precision
 from raremix.core.protocols import ImageReconstructor
 from raremix.generate import ClassTranslator, GeneratorCard, ImageGenerator, load_generator
 from raremix.generate.diffusion_library import Solver
@@ -140,6 +141,7 @@ class _Translators(Mapping[str, Callable[..., ClassTranslator]]):
             num_inference_steps: int | None = None,
             guidance_scale: float | None = None,
             strength: float | None = None,
+            precision: Precision | None = None,
         ) -> ClassTranslator:
             asked = {
                 "style": style,
@@ -147,6 +149,7 @@ class _Translators(Mapping[str, Callable[..., ClassTranslator]]):
                 "num_inference_steps": num_inference_steps,
                 "guidance_scale": guidance_scale,
                 "strength": strength,
+                "precision": precision,
             }
             given = {key: value for key, value in asked.items() if value is not None}
             return open_translator(Path(name), drawing=given)[0]
