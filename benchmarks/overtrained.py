@@ -25,7 +25,7 @@ from rich.table import Table as RichTable
 
 from raremix.core import files
 from raremix.study.defaults import study_of
-from raremix.study.generators.quality import judge_synthetic
+from raremix.study.generators.quality.judge import judge_synthetic
 from raremix.study.prepare import cache_of, prepare
 
 SIZE, REACH, HELD_OUT, TEST = 32, 2, 600, 20

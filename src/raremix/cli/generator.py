@@ -219,7 +219,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from raremix.generate.folder import generator_hash
-    from raremix.study.generators.quality_keep import read_audits
+    from raremix.study.generators.quality.keep import read_audits
     from raremix.study.generators.use import drawing_names, open_generator
 
     drawer, card = open_generator(folder)

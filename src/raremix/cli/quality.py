@@ -58,10 +58,10 @@ def quality(
     from raremix.evaluate.generative import as_shown
     from raremix.report.quality import write_quality
     from raremix.study.defaults import study_of
-    from raremix.study.generators.quality import judge_synthetic
-    from raremix.study.generators.quality_keep import check_generator, find_generator, keep_audit
-    from raremix.study.generators.quality_record import facts_of, record_of
-    from raremix.study.generators.quality_words import warnings_of
+    from raremix.study.generators.quality.judge import judge_synthetic
+    from raremix.study.generators.quality.keep import check_generator, find_generator, keep_audit
+    from raremix.study.generators.quality.record import facts_of, record_of
+    from raremix.study.generators.quality.words import warnings_of
     from raremix.study.prepare import cache_of, prepare
 
     page = output or (Path(data) / "quality.html" if Path(data).is_dir() else Path("quality.html"))

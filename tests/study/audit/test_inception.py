@@ -17,8 +17,8 @@ from raremix.data import Phantom
 from raremix.evaluate.generative import frechet_distance
 from raremix.study.audit.inception import inception_encoder, is_inception
 from raremix.study.audit.representation import representation_of
-from raremix.study.generators import quality
-from raremix.study.generators.quality import judge_synthetic
+from raremix.study.generators.quality import judge as quality
+from raremix.study.generators.quality.judge import judge_synthetic
 
 library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 

@@ -14,7 +14,7 @@ from raremix.data.readers import Reading
 from raremix.data.readers.block import Form
 from raremix.study.audit.representation import Representation
 from raremix.study.defaults import study_of
-from raremix.study.generators import quality as synthetic_quality
+from raremix.study.generators.quality import judge as synthetic_quality
 from raremix.study.prepare import Prepared, prepare
 
 

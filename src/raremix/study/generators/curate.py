@@ -18,7 +18,7 @@ from raremix.evaluate.calibration import scores_from_logits
 from raremix.models import load_classifier
 from raremix.study.apply import refuse_other_classes, refuse_other_images, refuse_seen
 from raremix.study.fitted import rows_of
-from raremix.study.generators.quality import SyntheticQuality, judge_synthetic
+from raremix.study.generators.quality.judge import SyntheticQuality, judge_synthetic
 from raremix.study.prepare import Prepared
 from raremix.train.inference import predict_logits
 

@@ -17,8 +17,8 @@ from raremix.core.errors import ConfigError, CorruptError
 from raremix.core.fitted import FittedOn
 from raremix.data import Manifest
 from raremix.generate import DCGAN, Form, GeneratorCard, generator_hash, save_generator
-from raremix.study.generators.quality import judge_synthetic
-from raremix.study.generators.quality_keep import find_generator, keep_audit, read_audits
+from raremix.study.generators.quality.judge import judge_synthetic
+from raremix.study.generators.quality.keep import find_generator, keep_audit, read_audits
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from raremix.evaluate.generative import COPIES, Figure, MemorisationAudit, Probe
 from raremix.evaluate.generative.neighbourhoods import NEIGHBOURS
 from raremix.study.audit.representation import representation_of
 from raremix.study.fitted import rows_of
-from raremix.study.generators.quality_copies import (
+from raremix.study.generators.quality.copies import (
     PLANTED,
     Copies,
     Pair,
@@ -23,8 +23,8 @@ from raremix.study.generators.quality_copies import (
     look_for_copies,
     pairs_of,
 )
-from raremix.study.generators.quality_encoder import Encoder, unit_vectors
-from raremix.study.generators.quality_probe import probe_both
+from raremix.study.generators.quality.encoder import Encoder, unit_vectors
+from raremix.study.generators.quality.probe import probe_both
 from raremix.study.prepare import Prepared
 
 EVERY = "all classes"

@@ -23,7 +23,7 @@ from raremix.evaluate.generative import (
     pixel_space,
     plant_copies,
 )
-from raremix.study.generators.quality_encoder import Encoder, unit_vectors
+from raremix.study.generators.quality.encoder import Encoder, unit_vectors
 from raremix.study.prepare import Prepared
 
 PLANTED = 100

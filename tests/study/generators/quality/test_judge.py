@@ -22,12 +22,12 @@ from raremix.data.split import apply_split
 from raremix.evaluate.generative import MemorisationAudit, Sight
 from raremix.report.quality import render_quality, written
 from raremix.study.audit.representation import Representation, representation_of
-from raremix.study.generators import quality as synthetic_quality
-from raremix.study.generators import quality_record
-from raremix.study.generators.quality import judge_synthetic
-from raremix.study.generators.quality_copies import Look, copies_by_class
-from raremix.study.generators.quality_record import facts_of, record_of
-from raremix.study.generators.quality_words import warnings_of
+from raremix.study.generators.quality import judge as synthetic_quality
+from raremix.study.generators.quality import record as quality_record
+from raremix.study.generators.quality.copies import Look, copies_by_class
+from raremix.study.generators.quality.judge import judge_synthetic
+from raremix.study.generators.quality.record import facts_of, record_of
+from raremix.study.generators.quality.words import warnings_of
 from raremix.train import TrainSpec
 
 

@@ -17,8 +17,8 @@ from raremix.core.errors import ConfigError, CorruptError, StorageError
 from raremix.data.manifest import Manifest
 from raremix.generate import generator_hash
 from raremix.study.fitted import rows_of
-from raremix.study.generators.quality import SyntheticQuality
-from raremix.study.generators.quality_words import warnings_of
+from raremix.study.generators.quality.judge import SyntheticQuality
+from raremix.study.generators.quality.words import warnings_of
 
 AUDIT = "audit.json"
 

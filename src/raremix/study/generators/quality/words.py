@@ -1,7 +1,7 @@
 """What a reader of figures of synthetic images would overlook, in plain words."""
 
-from raremix.study.generators.quality import ClassQuality, SyntheticQuality
-from raremix.study.generators.quality_copies import Copies
+from raremix.study.generators.quality.copies import Copies
+from raremix.study.generators.quality.judge import ClassQuality, SyntheticQuality
 
 
 def warnings_of(found: SyntheticQuality) -> tuple[str, ...]:

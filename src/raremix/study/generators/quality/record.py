@@ -10,8 +10,8 @@ from raremix import __version__
 from raremix.evaluate.generative import FIGURES, Figure, Probe, as_shown
 from raremix.report.quality import Album, CopyRow, ProbeRow, QualityRecord, QualityRow, written
 from raremix.report.strip import Shown, Strip
-from raremix.study.generators.quality import MOST, SyntheticQuality
-from raremix.study.generators.quality_words import warnings_of
+from raremix.study.generators.quality.judge import MOST, SyntheticQuality
+from raremix.study.generators.quality.words import warnings_of
 from raremix.study.prepare import Prepared
 from raremix.study.record.pictures import to_png
 
