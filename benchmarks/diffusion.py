@@ -1,13 +1,14 @@
 """What diffusion costs beside the bare modules of diffusers: a training step, and an image.
 
     python benchmarks/diffusion.py --sizes 32 64 --rounds 3
-    python benchmarks/diffusion.py --method latent_diffusion --sizes 64 --rounds 3
+    python benchmarks/diffusion.py --method latent_diffusion --sizes 64 --rounds 3 [--weights FOLDER]
     python benchmarks/diffusion.py --generator runs/generators/x-diffusion --data study.toml --class bacteria
 
 The first times raremix's loop (images from the cache, classical and conditional augmentation, hidden classes, weight
 average, clipping, logging) and what diffusers' own training script does on one fixed batch (UNet2D, DDPM noise, v, mean
 squared error, AdamW, clipping, EMAModel), in turn, in one process; of a latent diffusion from scratch, the steps after
-its autoencoder's (a frozen AutoencoderKL, UNet2DConditionModel and a text encoder that is trained with it). The ratio
+its autoencoder's (a frozen AutoencoderKL, UNet2DConditionModel and a text encoder that is trained with it), and of one
+that is tuned the steps of its low-rank matrices. The ratio
 of a round is that of the medians of its steps. On a CPU processor time over all threads is compared, which neighbours
 disturb less.
 
@@ -63,6 +64,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=NUMBERS / "diffusion.json", help="where the numbers are written")
     parser.add_argument("--sizes", type=int, nargs="*", default=[32], help="sides in pixels")
     parser.add_argument("--method", choices=("diffusion", "latent_diffusion"), default="diffusion")
+    parser.add_argument(
+        "--weights", type=Path, help="folder of Stable Diffusion's format: tune it by low-rank matrices"
+    )
     parser.add_argument("--width", type=int, default=32, help="channels of the network")
     parser.add_argument("--batch", type=int, help="images per step")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of either")
@@ -96,11 +100,15 @@ def main() -> None:
 def training(size: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return the times of a step of raremix and of the bare modules."""
     batch = options.batch or BATCH[size]
-    extra = 3 if options.method == "latent_diffusion" else 0
+    extra = 3 if options.method == "latent_diffusion" and not options.weights else 0
+    network = (
+        f"generator.weights={options.weights.resolve()}" if options.weights else f"generator.width={options.width}"
+    )
     settings = [
         "data.images=400",
         f"data.size={size}",
-        f"generator.width={options.width}",
+        "data.channels=1",
+        network,
         f"train.steps={options.steps + 2 + extra}",
         *([f"generator.autoencoder_steps={extra}"] if extra else []),
         f"train.batch_size={batch}",
@@ -109,7 +117,7 @@ def training(size: int, options: argparse.Namespace) -> dict[str, Any]:
     ]
     spec = read_generator("phantom", method=options.method, settings=settings)
     prepared = prepare(spec.data, cache=options.cache)
-    bare_twin = bare_latent_steps if extra else bare_steps
+    bare_twin = bare_latent_steps if options.method == "latent_diffusion" else bare_steps
     ours, bare = [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
@@ -117,7 +125,7 @@ def training(size: int, options: argparse.Namespace) -> dict[str, Any]:
             bare.append(statistics.median(bare_twin(spec, prepared)))
     ratios = [a / b for a, b in zip(ours, bare, strict=True)]
     return {
-        "method": options.method,
+        "method": f"{options.method} by LoRA" if options.weights else options.method,
         "size": size,
         "batch": batch,
         "width": options.width,
@@ -184,7 +192,8 @@ def bare_latent_steps(spec: Any, prepared: Any) -> list[float]:
     def said(noisy: Tensor, times: Tensor) -> Tensor:
         return unet(noisy, times, encoder_hidden_states=text(told).last_hidden_state).sample
 
-    return bare_loop(spec, [*unet.parameters(), *text.parameters()], encoded, said)
+    trained = [one for one in (*unet.parameters(), *text.parameters()) if one.requires_grad]
+    return bare_loop(spec, trained, encoded, said)
 
 
 def fixed_batch(spec: Any, prepared: Any) -> tuple[torch.device, Tensor, Tensor]:

@@ -166,6 +166,19 @@ def test_patches_that_overlap_or_are_padded_take_any_size(name: str, options: di
     assert model(torch.rand(1, 1, 44, 44)).shape == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_size": True}, r"patches of 16 .* 44 px .* data\.size = 32"),
+        ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_pad": True}, r"patches of 16 .* 44 px .* data\.size = 32"),
+        ("xcit_nano_12_p16_224", {}, "xcit_nano_12_p16_224 does not take images of 44 px: .*divide"),
+    ],
+)
+def test_patches_that_do_not_divide_the_image_are_refused(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ClassifierSpec(name=name, options=options).build(num_classes=3, channels=1, size=44, seed=0)
+
+
 def test_an_unknown_network_gets_a_guess() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
         ClassifierSpec(name="resnet81").build(num_classes=3, channels=3, size=224, seed=0)

@@ -43,7 +43,7 @@ from raremix.cli.show import show
 from raremix.cli.sources import sources
 from raremix.cli.synthesize import synthesize
 from raremix.cli.translation import gate, hdm
-from raremix.core.errors import RaremixError, StoppedError, UsageError
+from raremix.core.errors import RaremixError, RunError, StoppedError, UsageError
 
 app = typer.Typer(
     name="raremix",
@@ -320,7 +320,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> None:
     """Run the command line; an error becomes one line and an exit code: 1 failed, 2 usage or data, 3 refused."""
     try:
-        app()
+        _call()
     except RaremixError as error:
         code = error.exit_code
         if isinstance(error, StoppedError):
@@ -335,6 +335,18 @@ def main() -> None:
         if end.code == 2 and "--json" in sys.argv:
             print_json({"error": "UsageError", "message": "see standard error", "exit": 2})
         raise
+
+
+def _call() -> None:
+    """Call the command that is asked for; memory that runs out becomes an error that says what helps."""
+    try:
+        app()
+    except (RuntimeError, MemoryError) as error:
+        from raremix.core.memory import FREE, is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"memory ran out: {FREE}") from None
 
 
 def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: bool) -> None:

@@ -182,6 +182,8 @@ class ClassifierSpec:
                 net = create(pretrained=self.loads_weights, pretrained_cfg_overlay=overlay)
             except TypeError as error:
                 raise ConfigError(f"[model] {name} does not take these options: {error}") from None
+            except AssertionError as error:
+                raise ConfigError(f"[model] {name} does not take images of {size} px: {error}") from None
             except RuntimeError as error:
                 if self.weights is None:
                     raise
@@ -247,15 +249,14 @@ def _refuse_unloaded(net: nn.Module, blank: nn.Module, path: Path) -> None:
 
 
 def _refuse_cut_patches(net: nn.Module, name: str, *, size: int) -> None:
-    """Refuse images that a vision transformer's patches do not divide.
+    """Refuse images that a vision transformer's patches do not divide: what is left over at the edges is not seen.
 
     Raises:
         ConfigError: naming sizes that fit.
     """
     embed = getattr(net, "patch_embed", None)
-    # Others overlap their patches, or pad.
-    if not isinstance(embed, PatchEmbed) or not embed.strict_img_size or embed.dynamic_img_pad:
-        return
+    if not isinstance(embed, PatchEmbed) or (embed.dynamic_img_pad and not embed.strict_img_size):
+        return  # it overlaps its patches, or pads
     patch = int(embed.patch_size[0])
     if size % patch:
         raise ConfigError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from raremix.core import files
 from raremix.core.errors import ConfigError
 from raremix.core.fitted import FITTED_ON, FittedOn, read_fitted, write_fitted
+from raremix.core.memory import InParts
 from raremix.core.random import rng, torch_seed
 from raremix.core.types import Progress, Stream
 from raremix.explain import DifferenceMap
@@ -100,15 +101,19 @@ def computed_maps(
         found = torch.from_numpy(np.fromfile(folder / "maps.raw", dtype=np.uint8).reshape(shape))
         return exchanged(found, ids, targets) if kept.shuffled else found
     draw, maps = kept.build(where=where), empty_maps(shape[0], grid=kept.grid, maps=each)
-    device = drawing_device() if kept.is_per_class else torch.device("cpu")
+    device, parts = drawing_device() if kept.is_per_class else torch.device("cpu"), InParts()
+
+    def drawn(images: Tensor, own: Tensor, numbers: np.ndarray) -> Tensor:
+        if not isinstance(draw, DifferenceMap):
+            return draw(images, own)
+        # Towards their own class too: VariMix as published mixes pairs of one class.
+        return draw.towards_every(images, own, numbers=numbers)
+
     for start in range(0, len(ids), BATCH):
         chosen = ids[start : start + BATCH].copy()  # the manifest's own column cannot be written to
         images = to_float(prepared.cache.take(chosen)).to(device)
         own = torch.from_numpy(targets[start : start + BATCH]).float().to(device)
-        # Towards their own class too: VariMix as published mixes pairs of one class.
-        per_class = isinstance(draw, DifferenceMap)
-        drawn = draw.towards_every(images, own, numbers=chosen) if per_class else draw(images, own)
-        store(maps, torch.from_numpy(chosen), drawn)
+        store(maps, torch.from_numpy(chosen), parts(drawn, images, own, chosen))
         if progress is not None:
             progress("importance maps", start + len(chosen), len(ids))
     files.folder(folder.parent)

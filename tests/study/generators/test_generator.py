@@ -217,6 +217,7 @@ def test_maps_are_those_of_the_map_and_kept(place: Path, prepared: Prepared) -> 
     k = prepared.manifest.card.classes.index(first["to"])
     assert first["area"] == pytest.approx(taken[place_of[first["id"]], k].mean() / 255, abs=0.003)
     assert sum(row["maps"] for row in found.summary()) == len(ids)
+
     time = (found.folder / "maps.raw").stat().st_mtime_ns
     again = compute_maps(place / "stargan", prepared, split="validation", cache=place / "cache")
     assert (again.folder / "maps.raw").stat().st_mtime_ns == time
@@ -226,6 +227,25 @@ def test_maps_are_those_of_the_map_and_kept(place: Path, prepared: Prepared) -> 
     assert other.folder != found.folder
     with pytest.raises(ConfigError, match="draws from noise"):
         compute_maps(place / "dcgan", prepared, split="validation", cache=place / "cache")
+
+
+def test_where_memory_runs_out_maps_are_drawn_in_parts(
+    place: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = compute_maps(place / "stargan", prepared, split="validation", cache=place / "cache")
+    drawn, seen = DifferenceMap.towards_every, list[int]()
+
+    def tight(self: DifferenceMap, images: torch.Tensor, own: torch.Tensor, **options: Any) -> torch.Tensor:
+        if len(images) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        seen.extend(options["numbers"].tolist())
+        return drawn(self, images, own, **options)
+
+    monkeypatch.setattr(DifferenceMap, "towards_every", tight)
+    parts = compute_maps(place / "stargan", prepared, split="validation", cache=tmp_path)
+    assert seen == whole.ids.tolist(), "styles go by the images' ids"
+    rows = np.arange(len(whole.ids))
+    assert np.abs(parts.take(rows).astype(int) - whole.take(rows)).max() <= 1
 
 
 # Studies

@@ -244,6 +244,9 @@ def test_the_verbs_on_a_fitted_translator_and_a_trained_classifier(tmp_path: Pat
     believed = curating._belief(data, classifier, data.manifest.rows("validation"))
     assert believed.shape == (len(data.manifest.rows("validation")), 2)
     assert np.allclose(believed.sum(axis=1), 1, atol=1e-5)
+    small = prepare(study_of("phantom", settings=[*DATA[:-2], "data.size=28", DATA[-1]]), cache=cache)
+    with pytest.raises(ConfigError, match=r"set data\.size=32 and data\.channels=1"):
+        curating._belief(small, classifier, small.manifest.rows("validation"))
     refuse_seen(classifier, data.manifest, data.manifest.rows("validation"))
     with pytest.raises(HeldOutError, match="trained on"):
         refuse_seen(classifier, data.manifest, data.manifest.rows("train"))

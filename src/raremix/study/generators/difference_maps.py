@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 from raremix.core import files
 from raremix.core.errors import ConfigError
+from raremix.core.memory import InParts
 from raremix.core.types import Progress
 from raremix.explain import DifferenceMap
 from raremix.generate import generator_hash
@@ -176,11 +178,15 @@ def _blocks(
         seed=settings.seed,
     )
     targets = torch.from_numpy(np.nan_to_num(prepared.manifest.targets(ids))).float()
-    device = drawing_device()
+    device, parts = drawing_device(), InParts()
+
+    def towards_others(images: Tensor, own: Tensor, numbers: np.ndarray) -> Tensor:
+        return draw.towards_every(images, own, numbers=numbers, with_own=False)
+
     for start in range(0, len(ids), BATCH):
         rows = slice(start, start + BATCH)
         images = to_float(prepared.cache.take(ids[rows])).to(device)
-        found = draw.towards_every(images, targets[rows].to(device), numbers=ids[rows], with_own=False).cpu()
+        found = parts(towards_others, images, targets[rows].to(device), ids[rows]).cpu()
         areas[rows] = found.mean(dim=(2, 3)).numpy()
         yield to_bytes(found)
         if progress is not None:
