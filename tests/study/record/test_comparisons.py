@@ -131,18 +131,21 @@ def test_generated_images_are_compared_with_balanced_sampling_of_real_ones_alone
 ) -> None:
     arms = [
         *ARMS[:4],
+        {"name": "failed", "sampler": "balanced"},
         {"name": "drawn", "sampler": "balanced"},
         {"name": "mixed", "sampler": "balanced", "mix": "mixup"},
+        {"name": "more", "sampler": "balanced", "images": {"name": "repeated", "ratio": 1}},
     ]
-    added = dict.fromkeys(("plain", "half", "drawn", "mixed")) | {
+    added = dict.fromkeys(("plain", "half", "failed", "drawn", "mixed")) | {
+        "more": {"kind": "repeated", "train": {"a": 9}},
         "added": {"kind": "generated", "train": {"a": 7}},
         "again": {"kind": "repeated", "train": {"a": 7}},
     }
     said = rows({"plain": [0, 1, 2], "added": [0, 1, 2], "again": [0, 1, 2]})
-    for name in ("drawn", "mixed"):
+    for name in ("drawn", "mixed", "more"):
         said.scores[name], said.seeds[name] = said.scores["plain"] + 50, [0, 1, 2]
         said.thresholds[name], said.probabilities[name] = said.thresholds["plain"], said.probabilities["plain"]
-    for order in (arms, [*arms[:4], arms[5], arms[4]]):
+    for order in (arms, [*arms[:4], *arms[:3:-1]]):
         found = sampling_comparisons(study(study=SEEDS, arm=order), manifest, said, "auroc", added=added)
         assert [(entry["arm"], entry["reference"]) for entry in found] == [("added", "drawn")]
     assert asked[-1]["b"] == [50.0, 51.0, 52.0]
