@@ -179,6 +179,23 @@ def test_patches_that_do_not_divide_the_image_are_refused(name: str, options: di
         ClassifierSpec(name=name, options=options).build(num_classes=3, channels=1, size=44, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "size", "words"),
+    [
+        ("inception_v3", {}, 64, "inception_v3 does not take images of 64 px: .*; set data.size"),
+        ("crossvit_tiny_240", {}, 50, "crossvit_tiny_240 does not take images of 50 px"),
+        ("vgg16_bn", {"window": 1}, 32, "does not take these options: .*window"),
+    ],
+)
+def test_a_network_is_tried_on_an_image(name: str, options: dict[str, Any], size: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ClassifierSpec(name=name, options=options).try_on(channels=1, size=size)
+
+
+def test_a_network_that_loads_weights_is_tried_without_them() -> None:
+    ClassifierSpec(name="resnet10t", weights=Path("gone.safetensors"), frozen=True).try_on(channels=1, size=32)
+
+
 def test_an_unknown_network_gets_a_guess() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
         ClassifierSpec(name="resnet81").build(num_classes=3, channels=3, size=224, seed=0)

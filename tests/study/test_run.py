@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from raremix.core import files
-from raremix.core.errors import BusyError, RunError, StoppedError, UnknownNameError
+from raremix.core.errors import BusyError, ConfigError, RunError, StoppedError, UnknownNameError
 from raremix.study import parse_study, run_study
 from raremix.study import run as running
+from raremix.study.run import plan_study
 from raremix.study.spec import StudySpec
 
 MODEL = {"name": "resnet10t", "stem": "standard"}
@@ -78,6 +79,12 @@ def test_a_failed_job_leaves_the_others_done(tmp_path: Path, monkeypatch: pytest
     assert any("bad" in line for line in said)
     monkeypatch.setattr(running, "run_job", real)
     assert run_study(spec, runs=tmp_path / "runs", cache=tmp_path / "cache").failed == {}
+
+
+def test_a_network_that_does_not_take_the_images_is_refused_before_anything_else(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="inception_v3 does not take images of 28 px"):
+        plan_study(tiny(model={"name": "inception_v3"}), runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_two_at_once(tmp_path: Path) -> None:

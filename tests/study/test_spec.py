@@ -36,6 +36,18 @@ def test_every_committed_study_parses(path: Path) -> None:
     )
 
 
+def test_the_networks_of_committed_studies_take_their_options_and_images() -> None:
+    """Those with options, and the one that has a least size; all are tried when a study is planned."""
+    tried = set()
+    for spec in map(read_study, STUDIES):
+        for model in map(spec.model_of, spec.arms):
+            asked = (model.name, str(model.options), spec.data.size)
+            if (model.options or model.name == "inception_v3") and asked not in tried:
+                model.try_on(channels=spec.data.channels or 3, size=spec.data.size)
+                tried.add(asked)
+    assert {name for name, *_ in tried} > {"vgg16_bn", "inception_v3", "vit_tiny_patch16_224"}
+
+
 def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
     spec = parsed(
         data={"source": "phantom", "imbalance": {"ratio": 20}, "on_unreadable": "skip"},

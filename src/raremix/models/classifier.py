@@ -1,7 +1,7 @@
 """Any timm network as a classifier of images in [0, 1]."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,6 +138,29 @@ class ClassifierSpec:
         if not timm.is_model(name.split(".")[0]):
             raise UnknownNameError("network", name, _likely_names(name))
         return name
+
+    @torch.no_grad()
+    def try_on(self, *, channels: int, size: int) -> None:
+        """Build the network without weights and show it an image, to see that it takes such images and these options.
+
+        Args:
+            channels: 1 to 4.
+            size: side of the images in pixels.
+
+        Raises:
+            ConfigError: if it does not.
+        """
+        stem = "standard" if self.loads_weights else self.stem
+        bare = replace(self, weights=None, pretrained=False, frozen=False, head=HeadSpec(), stem=stem)
+        model = bare.build(num_classes=2, channels=channels, size=size, seed=0).eval()
+        try:
+            model(torch.zeros(1, channels, size, size))
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ConfigError(
+                f"[model] {self.architecture(size=size)} does not take images of {size} px: {reason[0]}; set data.size "
+                "to what it was made for, or take another network"
+            ) from None
 
     def build(
         self,

@@ -16,6 +16,7 @@ from raremix.core.types import Progress, Split
 from raremix.evaluate.compare import MIN_SEEDS
 from raremix.evaluate.metrics import METRICS
 from raremix.evaluate.power import SEEDS_AVERAGED, SINGLE_RUNS, decidable_difference
+from raremix.models import ClassifierSpec
 from raremix.report import write_report
 from raremix.study.arm_images import check_place, with_images
 from raremix.study.best.openings import open_test_rows
@@ -100,7 +101,8 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
     Raises:
         GuardError: if the data would mislead.
         DataError: if files or tables do not fit.
-        ConfigError: if an arm's loss does not go with its classifier or its images, or a generator with the data.
+        ConfigError: if an arm's network does not take the images, its loss does not go with its classifier or its
+            images, or a generator with the data.
     """
     folder = runs / spec.name
     folds: list[int | None] = [None] if spec.folds is None else list(range(spec.folds))
@@ -118,6 +120,7 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
         for arm in spec.arms
     )
     done = tuple(job for job in jobs if (job_folder(folder, job) / "result").is_dir())
+    _try_networks(spec, prepared, [job for job in jobs if job not in done])
     steps = {table.name: table.train.steps for table in spec.generators}
     left = [
         (name, fold)
@@ -135,6 +138,20 @@ def plan_study(spec: StudySpec, *, runs: Path, cache: Path, progress: Progress |
         generators=tuple(f"{in_fold(name, fold)} ({steps[name]} steps)" for name, fold in left),
         keys=keys,
     )
+
+
+def _try_networks(spec: StudySpec, prepared: Mapping[int | None, Prepared], jobs: Sequence[Job]) -> None:
+    """See that each network that is still to be trained takes the images, before hours go into anything else.
+
+    Raises:
+        ConfigError: if one does not.
+    """
+    tried: list[ClassifierSpec] = []
+    for job in jobs:
+        model = spec.model_of(next(arm for arm in spec.arms if arm.name == job.arm))
+        if model not in tried:
+            model.try_on(channels=prepared[job.fold].channels, size=spec.data.size)
+            tried.append(model)
 
 
 def smallest_decidable(spec: StudySpec, prepared: dict[int | None, Prepared]) -> dict[str, Any]:
