@@ -32,7 +32,7 @@ SIZE, REACH, HELD_OUT, TEST = 32, 2, 600, 20
 PLAIN = {
     "dcgan": {"steps": 8000, "set": ["generator.width=32", "generator.augment=0"]},
     "diffusion": {
-        "steps": 3000,
+        "steps": 5000,
         "set": [
             "generator.width=16",
             "generator.layers=1",
