@@ -128,7 +128,7 @@ def training(size: int, options: argparse.Namespace) -> dict[str, Any]:
         "method": f"{options.method} by LoRA" if options.weights else options.method,
         "size": size,
         "batch": batch,
-        "width": options.width,
+        "width": None if options.weights else options.width,
         "bare_ms": 1e3 * statistics.median(bare),
         "raremix_ms": 1e3 * statistics.median(ours),
         "ratio": statistics.median(ratios),

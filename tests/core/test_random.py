@@ -165,5 +165,8 @@ def test_row_streams_by_hand() -> None:
     rows = RowStreams([rng(0, "latent", n) for n in (4, 2)])
     assert rows.random(2).tolist() == [rng(0, "latent", n).random() for n in (4, 2)]
     assert rows.standard_normal((2, 3)).shape == (2, 3)
-    with pytest.raises(AssertionError):
-        rows.random(3)
+    assert rows.standard_normal((2, 3), dtype=np.float32).dtype == np.float32
+    assert rows.standard_normal(2).shape == (2,)
+    rows = RowStreams([rng(0, "latent", n) for n in (4, 2)])
+    assert rows.random() == rng(0, "latent", 4).random(), "what is not by row is the first row's"
+    assert rows.standard_normal(3).shape == (3,)

@@ -255,3 +255,16 @@ def test_its_difference_maps_are_of_the_class_alone() -> None:
     maps = DifferenceMap(translator=found, to_reconstruction=True)(images, targets)
     assert maps.shape == (2, 1, 32, 32)
     assert float(maps.max()) == pytest.approx(1.0)
+
+
+def test_a_redrawing_does_not_depend_on_the_rows_beside_it() -> None:
+    found, images = drawer(), batch(4).images
+    whole = found.reconstruct(images, torch.eye(2)[[0, 1, 1, 0]])
+    assert torch.allclose(found.reconstruct(images[2:3], torch.eye(2)[[1]])[0], whole[2], atol=1e-2)
+
+
+def test_what_is_drawn_in_inference_mode_can_be_trained_further() -> None:
+    found = drawer()
+    with torch.inference_mode():
+        found.generate(torch.eye(2), torch.randn(2, found.latent))
+    found.network(torch.rand(2, 1, 32, 32), torch.tensor([3, 4]), torch.tensor([0, 1])).sum().backward()

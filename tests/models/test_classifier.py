@@ -171,7 +171,7 @@ def test_patches_that_overlap_or_are_padded_take_any_size(name: str, options: di
     [
         ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_size": True}, r"patches of 16 .* 44 px .* data\.size = 32"),
         ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_pad": True}, r"patches of 16 .* 44 px .* data\.size = 32"),
-        ("xcit_nano_12_p16_224", {}, "xcit_nano_12_p16_224 does not take images of 44 px: .*divide"),
+        ("xcit_nano_12_p16_224", {}, "xcit_nano_12_p16_224 does not take images of 44 px, or its options: .*divide"),
     ],
 )
 def test_patches_that_do_not_divide_the_image_are_refused(name: str, options: dict[str, Any], words: str) -> None:
@@ -182,9 +182,10 @@ def test_patches_that_do_not_divide_the_image_are_refused(name: str, options: di
 @pytest.mark.parametrize(
     ("name", "options", "size", "words"),
     [
-        ("inception_v3", {}, 64, "inception_v3 does not take images of 64 px: .*; set data.size"),
+        ("inception_v3", {}, 64, "inception_v3 does not take images of 64 px with these options: .*; set data.size"),
         ("crossvit_tiny_240", {}, 50, "crossvit_tiny_240 does not take images of 50 px"),
         ("vgg16_bn", {"window": 1}, 32, "does not take these options: .*window"),
+        ("resnet10t", {"features_only": True}, 32, "resnet10t.* with these options returns no logits"),
     ],
 )
 def test_a_network_is_tried_on_an_image(name: str, options: dict[str, Any], size: int, words: str) -> None:

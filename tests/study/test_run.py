@@ -84,7 +84,9 @@ def test_a_failed_job_leaves_the_others_done(tmp_path: Path, monkeypatch: pytest
 def test_a_network_that_does_not_take_the_images_is_refused_before_anything_else(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="inception_v3 does not take images of 28 px"):
         plan_study(tiny(model={"name": "inception_v3"}), runs=tmp_path / "runs", cache=tmp_path / "cache")
-    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ConfigError, match="inception_v3"):
+        run_study(tiny(model={"name": "inception_v3"}), runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert not list((tmp_path / "runs").rglob("log.jsonl")), "nothing was trained or fitted"
 
 
 def test_two_at_once(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def ambient_rng(purpose: Purpose) -> np.random.Generator:
 class RowStreams(np.random.Generator):
     """Draws for rows of which each has a stream of its own, so that they do not depend on the rows beside it.
 
-    By row are `standard_normal` and `random`, with the rows first. All else comes from the first row's stream.
+    By row are `standard_normal` and `random` of a size that begins with the number of rows. All else comes from the
+    first row's stream.
 
     Args:
         streams: one per row, at least one; nobody else holds them.
@@ -100,20 +101,24 @@ class RowStreams(np.random.Generator):
         super().__init__(streams[0].bit_generator)
         self._streams = streams
 
-    def standard_normal(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw standard normal numbers; `size` begins with the number of rows."""
-        rest = self._rest(size)
-        return np.stack([stream.standard_normal(rest) for stream in self._streams])
+        if not self._is_by_row(size):
+            return self._streams[0].standard_normal(size, dtype)
+        return np.stack([stream.standard_normal(_rest(size), dtype) for stream in self._streams])
 
-    def random(self, size: Any = None, *_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Draw from [0, 1); `size` begins with the number of rows."""
-        rest = self._rest(size)
-        return np.stack([stream.random(rest) for stream in self._streams])
+    def random(self, size: Any = None, dtype: Any = np.float64) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw from [0, 1); `size` is, or begins with, the number of rows."""
+        if not self._is_by_row(size):
+            return self._streams[0].random(size, dtype)
+        return np.stack([stream.random(_rest(size), dtype) for stream in self._streams])
 
-    def _rest(self, size: int | Sequence[int]) -> tuple[int, ...]:
-        first, *rest = [size] if isinstance(size, int) else size
-        assert first == len(self._streams)
-        return tuple(rest)
+    def _is_by_row(self, size: Any) -> bool:
+        return size is not None and int(np.atleast_1d(size)[0]) == len(self._streams)
+
+
+def _rest(size: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.atleast_1d(size)[1:])
 
 
 @lru_cache(maxsize=1024)

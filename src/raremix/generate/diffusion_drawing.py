@@ -91,25 +91,27 @@ class DenoisingDrawer(ABC):
         self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], *, rng: np.random.Generator
     ) -> Float[Tensor, "B C H W"]:
         """Return images of the targets' classes that begin as the given ones with noise (SDEdit, image-to-image)."""
-        return self._from_images(images, classes_of(targets), rng=rng)
+        return self._from_images(images, classes_of(targets), rng.standard_normal((len(images), self.latent)))
 
     @torch.no_grad()
     def reconstruct(
         self, images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"] | None = None
     ) -> Float[Tensor, "B C H W"]:
-        """Return the images from the same noise, as their own classes; without targets, as no class in particular."""
+        """Return the images, all from one noise, as their own classes; without targets, as no class in particular."""
         nothing = torch.full((len(images),), self.form.classes)
         classes = nothing if targets is None else classes_of(targets)
-        return self._from_images(images, classes, rng=rng(0, "mask"))
+        # One vector: what an image is redrawn as does not depend on its place.
+        return self._from_images(images, classes, rng(0, "mask").standard_normal((1, self.latent)))
 
-    def _from_images(self, images: Tensor, classes: Tensor, *, rng: np.random.Generator) -> Tensor:
-        draws = rng.standard_normal((len(images), self.latent)).astype(np.float32)
-        latents = torch.from_numpy(draws).to(images.device)
+    def _from_images(self, images: Tensor, classes: Tensor, draws: np.ndarray) -> Tensor:
+        latents = torch.from_numpy(draws.astype(np.float32)).expand(len(images), -1).to(images.device)
         return self.leave(self._solve(classes.to(images.device), latents, start=self.enter(images)))
 
     def _solve(self, classes: Tensor, latents: Tensor, *, start: Tensor | None = None) -> Tensor:
         device = latents.device
-        network = self.network.to(device).to(memory_format=torch.channels_last)
+        network = self.network.to(device)
+        if not torch.is_inference_mode_enabled():  # weights that are laid out anew within could not be trained further
+            network = network.to(memory_format=torch.channels_last)
         is_short = self.precision == "bf16" or (self.precision == "auto" and computes_in_bf16(device))
 
         def predict(noisy: Tensor, times: Tensor, classes: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raremix.core.errors import DataError
-from raremix.core.precision import computes_in_bf16
 from raremix.core.random import rng, torch_seed
 from raremix.core.ranks import ALONE, Ranks
 from raremix.core.types import Batch
@@ -115,8 +114,7 @@ class LatentTraining:
         autoencoder = self._autoencoder(images)
         noise = self._noise(images, seed=seed)
         # One that is trained is put under the loop's precision by the loop.
-        is_short = self.frozen is not None and computes_in_bf16(images.device)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=is_short):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
             latents, _, _ = autoencoder(images, noise, decode=False)
         return latents.float()
 

@@ -15,6 +15,7 @@ from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from raremix.core.errors import ConfigError, ReadError, UnknownNameError
+from raremix.core.memory import is_out_of_memory
 from raremix.core.random import torch_seed
 from raremix.core.tensors import require_safetensors
 from raremix.models.head import HeadSpec, head_features, replace_head, start_head
@@ -152,15 +153,20 @@ class ClassifierSpec:
         """
         stem = "standard" if self.loads_weights else self.stem
         bare = replace(self, weights=None, pretrained=False, frozen=False, head=HeadSpec(), stem=stem)
-        model = bare.build(num_classes=2, channels=channels, size=size, seed=0).eval()
+        name = self.architecture(size=size)
         try:
-            model(torch.zeros(1, channels, size, size))
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            model = bare.build(num_classes=2, channels=channels, size=size, seed=0).eval()
+            said = model.net(torch.zeros(1, channels, size, size))
+        except (RuntimeError, AssertionError, ValueError, IndexError, KeyError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ConfigError(
-                f"[model] {self.architecture(size=size)} does not take images of {size} px: {reason[0]}; set data.size "
-                "to what it was made for, or take another network"
+                f"[model] {name} does not take images of {size} px with these options: {reason[0]}; set data.size to "
+                "what it was made for, or take another network"
             ) from None
+        if not isinstance(said, Tensor) or said.shape != (1, 2):
+            raise ConfigError(f"[model] {name} with these options returns no logits: leave the options out")
 
     def build(
         self,
@@ -206,7 +212,9 @@ class ClassifierSpec:
             except TypeError as error:
                 raise ConfigError(f"[model] {name} does not take these options: {error}") from None
             except AssertionError as error:
-                raise ConfigError(f"[model] {name} does not take images of {size} px: {error}") from None
+                raise ConfigError(
+                    f"[model] {name} does not take images of {size} px, or its options: {error}"
+                ) from None
             except RuntimeError as error:
                 if self.weights is None:
                     raise

@@ -43,7 +43,11 @@ def data(**more: Any) -> dict[str, Any]:
         (PIXELS, adds("pixels", draw={"strength": 2.0}), r"arm\.a\.images\.draw: strength must be .* at most 1"),
         (PIXELS, adds("pixels", draw={"solver": "euler"}), r"arm\.a\.images\.draw\.solver = 'euler'"),
         (PIXELS, adds("pixels", draw={"num_inference_steps": "many"}), r"draw\.num_inference_steps = 'many'"),
-        (PIXELS, adds("pixels", draw={"truncation": 0.5}), "known: guidance_scale, num_inference_steps, solver, stren"),
+        (
+            PIXELS,
+            adds("pixels", draw={"truncation": 0.5}),
+            "known: guidance_scale, num_inference_steps, precision, solver, stren",
+        ),
         (DCGAN, adds("dcgan", draw={"truncation": 0.5}), "known: none"),
         (DCGAN, adds("dcgan", begin="own"), r'arm\.a\.images\.begin = "own": dcgan is a dcgan.*diffusion, .*stargan'),
         (DCGAN, adds("dcgan", begin="others"), r"draws from noise alone"),

@@ -251,7 +251,8 @@ def test_the_same_verbs(place: Path, tmp_path: Path, run: Callable[..., tuple[in
     assert code == 0
     facts = json.loads(said)
     assert facts["drawing"] == {
-        "solver": "dpm++", "num_inference_steps": 2, "guidance_scale": 1.0, "strength": 0.5
+        "solver": "dpm++", "num_inference_steps": 2, "guidance_scale": 1.0, "strength": 0.5,
+        "precision": "auto",
     }  # fmt: skip
     assert Path(facts["evolution"]).is_file()
     few = ["--set", "draw.num_inference_steps=2"]

@@ -32,7 +32,7 @@ from raremix.train.feed import to_float
 
 LOG = "images.jsonl"
 FACTS = "synthesis.json"
-DRAWING_VERSIONS = {"diffusion": 2}
+DRAWING_VERSIONS = {"diffusion": 3, "latent_diffusion": 2, "textual_inversion": 2}
 """Raised when the same generator draws other images from the same noise: a folder that was begun before is not gone on
 with."""
 
