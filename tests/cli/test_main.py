@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raremix import cli
+from raremix.cli.console import fitting
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
@@ -29,3 +30,11 @@ def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main()
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_turned() -> None:
+    rows = [("arm", "AUROC", "F1"), ("mixup", ".9", ".8")]
+    assert fitting(rows, width=200) == rows
+    assert fitting(rows, width=20) == [("arm", "mixup"), ("AUROC", ".9"), ("F1", ".8")]
+    many = [*rows, rows[1], rows[1]]
+    assert fitting(many, width=20) == many, "turned it would be wider still"

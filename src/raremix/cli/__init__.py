@@ -25,6 +25,7 @@ from raremix.cli.console import (
     columns,
     emit,
     err,
+    fitting,
     out,
     print_json,
     progress_bars,
@@ -383,8 +384,9 @@ def _run(spec: Any, *, runs: Path, cache: Path | None, as_json: bool, dry_run: b
         print_json({**done, "record": facts})
     else:
         for part in tables(record):
-            table = RichTable(*(escape(name) for name in part.columns), title=escape(part.title))
-            for row in part.rows:
+            head, *rows = fitting([part.columns, *part.rows], width=out.width)
+            table = RichTable(*(escape(name) for name in head), title=escape(part.title))
+            for row in rows:
                 table.add_row(*(escape(cell) for cell in row))
             out.print(table)
         for sentence in conclude(record):

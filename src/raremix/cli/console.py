@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -136,6 +136,25 @@ def write_table(path: Path, table: Any) -> None:
         files.write_csv(path, table)
     else:
         raise UsageError(f"--output {path}: expected .csv or .parquet")
+
+
+def fitting(rows: Sequence[Sequence[str]], *, width: int) -> Sequence[Sequence[str]]:
+    """Turn a table on its side where it is wider than the terminal, if that makes it narrower.
+
+    Args:
+        rows: the headings, then the rows.
+        width: of the terminal, in characters.
+
+    Example:
+        >>> fitting([["arm", "AUROC", "F1"], ["mixup", ".9", ".8"]], width=20)
+        [('arm', 'mixup'), ('AUROC', '.9'), ('F1', '.8')]
+    """
+    columns = len(rows[0])
+    return list(zip(*rows, strict=True)) if len(rows) < columns and COLUMN * columns > width else rows
+
+
+COLUMN = 11
+"""Characters that a column of figures needs."""
 
 
 def emit(as_json: bool, facts: dict[str, Any], text: str) -> None:
